@@ -1,0 +1,91 @@
+"""The stock message envelope: AES-CBC over a plaintext with an unkeyed MD5 (protocol-v1, section 1).
+
+    buf  = R(8) || MD5(R || 0^16 || P) || P
+    text = base64(IV || AES-CBC(key, IV, buf || pad))
+
+It is not authenticated encryption: who can flip bits of the ciphertext and
+recompute an MD5 under a known plaintext can forge. It is here because stock
+peers speak it, only `exchange`, `verifier` and `ticket` may use it, and what
+they put inside is short-lived and checked again.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+
+from cubeauth.entropy import Entropy
+from cubeauth.errors import AuthenticationFailed, LocalMisuse, MalformedMessage, Reason
+
+MAX_PLAINTEXT = 50 * 1024 * 1024
+"""Stock's own limit, bytes."""
+
+_BLOCK = 16
+_RANDOM = 8
+_HEADER = 24  # R and the MD5
+_ZEROS = bytes(16)
+RANDOM_BYTES = _RANDOM + _BLOCK
+"""What one seal draws: R, then IV."""
+
+_PADS = [bytes([n]) * n for n in range(17)]
+
+
+def seal(key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
+    """The envelope's base64 text, ASCII bytes. key: 16, 24 or 32 bytes; plaintext: 1 byte to 50 MiB.
+
+    Raises LocalMisuse for a plaintext or key that no envelope can hold.
+    """
+    if not 1 <= len(plaintext) <= MAX_PLAINTEXT:
+        raise LocalMisuse("an envelope holds 1 byte to 50 MiB")
+    chance = entropy(RANDOM_BYTES)
+    r, iv = chance[:_RANDOM], chance[_RANDOM:]
+    digest = hashlib.md5(r + _ZEROS + plaintext, usedforsecurity=False).digest()
+    padded = b"".join((r, digest, plaintext, _PADS[_BLOCK - (_HEADER + len(plaintext)) % _BLOCK]))
+    try:
+        sealed = Cipher(AES(key), CBC(iv)).encryptor().update(padded)
+    except ValueError:
+        raise LocalMisuse("an envelope key has 16, 24 or 32 bytes") from None
+    return binascii.b2a_base64(iv + sealed, newline=False)
+
+
+def decode(text: str | bytes) -> bytes:
+    """The bytes under the base64: IV and ciphertext. Only text that encodes back to itself is taken. Raises MalformedMessage."""
+    try:
+        raw = text.encode("ascii") if isinstance(text, str) else text
+        sealed = binascii.a2b_base64(raw)
+    except ValueError:
+        raise MalformedMessage("envelope: not base64", reason=Reason.BAD_ENVELOPE) from None
+    if binascii.b2a_base64(sealed, newline=False) != raw:
+        raise MalformedMessage("envelope: base64 does not encode back to itself", reason=Reason.BAD_ENVELOPE)
+    if len(sealed) < 4 * _BLOCK - _BLOCK or len(sealed) % _BLOCK or len(sealed) > MAX_PLAINTEXT + 4 * _BLOCK:
+        raise MalformedMessage("envelope: no whole number of blocks", reason=Reason.BAD_ENVELOPE)
+    return sealed
+
+
+def open_decoded(key: bytes, sealed: bytes) -> bytes:
+    """The plaintext of what `decode` gave. Raises AuthenticationFailed, the same for every cause and after the same work."""
+    try:
+        buf = Cipher(AES(key), CBC(sealed[:_BLOCK])).decryptor().update(sealed[_BLOCK:])
+    except ValueError:
+        raise LocalMisuse("an envelope key has 16, 24 or 32 bytes") from None
+    # A wrong pad does not end the work early: the digest is computed over
+    # something of the same length and compared all the same, so that neither
+    # the clock nor the answer tells padding from checksum (section 11 rule 5).
+    pad = buf[-1]
+    good_pad = 1 <= pad <= _BLOCK and len(buf) - pad > _HEADER and buf[-pad:] == _PADS[pad]
+    end = len(buf) - pad if good_pad else len(buf) - 1
+    plaintext = buf[_HEADER:end]
+    digest = hashlib.md5(buf[:_RANDOM] + _ZEROS + plaintext, usedforsecurity=False).digest()
+    if not (hmac.compare_digest(digest, buf[_RANDOM:_HEADER]) and good_pad):
+        raise AuthenticationFailed("envelope does not open")
+    return plaintext
+
+
+def open_(key: bytes, text: str | bytes) -> bytes:
+    """Decode and open. Raises MalformedMessage, AuthenticationFailed."""
+    return open_decoded(key, decode(text))

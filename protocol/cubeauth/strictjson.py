@@ -1,0 +1,103 @@
+"""JSON as a wire format: what is ambiguous is refused.
+
+Python's parser takes duplicated members, NaN and numbers of any length. Two
+ends that read one text differently are how checks are walked around, so here
+a duplicated member, NaN, an over-long or over-nested text is malformed.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from typing import Any, NoReturn
+
+from cubeauth.errors import MalformedMessage
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise MalformedMessage("duplicated JSON member")
+    return members
+
+
+def _constant(_text: str) -> NoReturn:
+    raise MalformedMessage("NaN or Infinity in JSON")
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant).decode
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_encode_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=True, check_circular=False).encode
+
+
+def loads(text: str | bytes) -> Any:
+    """Parse one JSON value. Raises MalformedMessage for anything else, never another error."""
+    try:
+        return _decode(text.decode("utf-8") if isinstance(text, bytes) else text)
+    except (ValueError, RecursionError):  # ValueError: bad JSON, bad UTF-8, an integer of thousands of digits
+        raise MalformedMessage("not JSON") from None
+
+
+def load_object(text: str | bytes) -> dict[str, Any]:
+    """Parse a JSON object. Raises MalformedMessage."""
+    value = loads(text)
+    if not isinstance(value, dict):
+        raise MalformedMessage("not a JSON object")
+    return value
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON, members in the order given."""
+    return _encode(value)
+
+
+def canonical(value: Any) -> bytes:
+    """The one form that verifier+ hashes (protocol-v1, section 11 rule 6)."""
+    try:
+        return _encode_sorted(value).encode("ascii")
+    except (ValueError, RecursionError):
+        raise MalformedMessage("cannot be written as JSON") from None
+
+
+def b64decode(text: str | bytes) -> bytes:
+    """Standard padded base64, accepted only if it encodes back to itself: one byte string has one text.
+
+    Raises MalformedMessage.
+    """
+    try:
+        raw = text.encode("ascii") if isinstance(text, str) else text
+        value = binascii.a2b_base64(raw)
+        if binascii.b2a_base64(value, newline=False) != raw:
+            raise MalformedMessage("base64 does not encode back to itself")
+    except ValueError:  # binascii.Error, UnicodeEncodeError
+        raise MalformedMessage("not base64") from None
+    return value
+
+
+def b64encode(value: bytes) -> str:
+    """Standard padded base64."""
+    return binascii.b2a_base64(value, newline=False).decode("ascii")
+
+
+def text_member(members: dict[str, Any], name: str) -> str:
+    """A member that must be a string. Raises MalformedMessage naming it."""
+    value = members.get(name)
+    if not isinstance(value, str):
+        raise MalformedMessage(f"{name}: not a string")
+    return value
+
+
+def int_member(members: dict[str, Any], name: str) -> int:
+    """A member that must be a whole number (a bool is none). Raises MalformedMessage naming it."""
+    value = members.get(name)
+    if type(value) is not int:
+        raise MalformedMessage(f"{name}: not a whole number")
+    return value
+
+
+def object_member(members: dict[str, Any], name: str) -> dict[str, Any]:
+    """A member that must be an object. Raises MalformedMessage naming it."""
+    value = members.get(name)
+    if not isinstance(value, dict):
+        raise MalformedMessage(f"{name}: not an object")
+    return value
