@@ -143,9 +143,7 @@ def parse_key_file(text: str | bytes) -> KeyFile:
         raise InputError("", f"{e.detail}", "a key file is what createkey or `authtool authkey` wrote") from None
     principal = members.get("id")
     if not isinstance(principal, str) or not ids.valid_id(principal):
-        raise InputError(
-            "id", f"{principal!r} is not an id" if "id" in members else "missing", f"an id has {ids.ID_RULE}"
-        )
+        raise InputError("id", f"{principal!r} is not an id" if "id" in members else "missing", f"an id has {ids.ID_RULE}")
     encoded = members.get("auth_key", members.get("key"))
     if not isinstance(encoded, str) or not encoded:
         raise InputError("auth_key", "missing or not a string", "it holds the key in base64")

@@ -1,15 +1,17 @@
 """What every keystore is: the contract that the service relies on and tests/keystore/ checks for each backend.
 
-A store is one linear history of writes. Each write is atomic, is durable
-before it returns, and moves the write sequence up by one. An id that was
+A store is one linear history of writes. `apply` takes a batch, because a
+durable write costs a sync of the disk and a batch shares it (group commit);
+inside a batch each write succeeds or fails by itself, is atomic, is durable
+before `apply` returns, and moves the write sequence up by one. An id that was
 deleted leaves a tombstone: its kvno and create_ts go on rising if it is made
 anew, so that no ticket and no key of the earlier one is ever good again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -17,10 +19,11 @@ from cubeauth.caps import Capabilities
 from cubeauth.errors import CubeauthError
 from cubeauth.ids import Role
 from cubeauth.keys import KeyRecord
+from cubeauth.secret import SecretBytes
 
 
 class KeystoreError(CubeauthError):
-    """The store cannot do what was asked; the text is for the operator's log."""
+    """The store cannot do what was asked; the text is one line for the operator's log and names no secret."""
 
 
 class KeyExists(KeystoreError):
@@ -31,8 +34,58 @@ class KeyUnknown(KeystoreError):
     """An id or access key that is not there, or was deleted."""
 
 
+class CapabilitiesRefused(KeystoreError):
+    """What would be stored is over caps.MAX_CAPABILITIES."""
+
+
 class KeystoreUnusable(KeystoreError):
     """The store must not be used: damaged, owned by another process, of a newer schema, rolled back, on a network file system."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateKey:
+    """Make a key: auth_key, access_key and secret_key at random, create_ts and kvno above any earlier one of this id."""
+
+    id: str
+    role: Role
+    capabilities: Capabilities
+
+
+@dataclass(frozen=True, slots=True)
+class ImportKey:
+    """Take a key over as it is, from a stock Authnode; refused where the id or access key is there or was there."""
+
+    id: str
+    role: Role
+    capabilities: Capabilities
+    auth_key: SecretBytes = field(repr=False)
+    access_key: str
+    secret_key: SecretBytes = field(repr=False)
+    create_ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteKey:
+    id: str
+
+
+class CapabilityChange(StrEnum):
+    ADD = "add"
+    REMOVE = "remove"
+    SET = "set"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeCapabilities:
+    """Add to, remove from or replace the capabilities of `id`, or of the key whose access key is `access_key`."""
+
+    change: CapabilityChange
+    capabilities: Capabilities
+    id: str = ""
+    access_key: str = ""
+
+
+Write = CreateKey | ImportKey | DeleteKey | ChangeCapabilities
 
 
 class ChangeKind(StrEnum):
@@ -42,42 +95,28 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One acknowledged write: `sequence` is the write sequence after it; `record` is there for PUT."""
+    """One durable write. sequence: the write sequence after it; record: as it is now (PUT) or as it was (DELETE)."""
 
     sequence: int
     kind: ChangeKind
-    id: str
-    record: KeyRecord | None
-
-
-@dataclass(frozen=True, slots=True)
-class Creation:
-    """What is asked of `create`; the store fills in kvno, create_ts, auth_key, access_key and secret_key.
-
-    auth_key, access_key, secret_key and create_ts are given by an import only.
-    """
-
-    id: str
-    role: Role
-    capabilities: Capabilities
-    imported: KeyRecord | None = None
+    record: KeyRecord
 
 
 class Keystore(Protocol):
-    """One owner, one writer at a time; methods block, so a caller with an event loop uses a thread for the writes."""
+    """One owner and one caller at a time; the methods block."""
 
     @property
     def keystore_id(self) -> str:
-        """Made once with the store, never again."""
+        """32 hexadecimal digits, made once with the store and never again."""
         ...
 
     @property
     def sequence(self) -> int:
-        """The number of the last write."""
+        """The number of the last write; 0 in a new store."""
         ...
 
-    def __iter__(self) -> Iterator[KeyRecord]:
-        """Every live record."""
+    def records(self) -> Iterator[KeyRecord]:
+        """Every live record, opened and authenticated. Raises KeystoreUnusable naming the damaged row."""
         ...
 
     def get(self, principal: str) -> KeyRecord:
@@ -88,16 +127,11 @@ class Keystore(Protocol):
         """Raises KeyUnknown."""
         ...
 
-    def create(self, creation: Creation, *, now: int) -> Change:
-        """Raises KeyExists."""
-        ...
+    def apply(self, writes: Sequence[Write], *, now: int) -> list[Change | KeystoreError]:
+        """Do all writes in order in one durable step; the outcomes in the same order. now: unix seconds.
 
-    def delete(self, principal: str) -> tuple[Change, KeyRecord]:
-        """The change, and the record that was. Raises KeyUnknown."""
-        ...
-
-    def set_capabilities(self, principal: str, capabilities: Capabilities) -> Change:
-        """Raises KeyUnknown."""
+        Raises KeystoreUnusable where nothing could be made durable (disk full, damage); then none of the batch happened.
+        """
         ...
 
     def close(self) -> None: ...
