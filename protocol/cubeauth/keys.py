@@ -116,8 +116,7 @@ class KeyFile:
             "caps": self.caps,
             "auth_id_key": auth_id_key(self.id, self.auth_key.reveal()),
         }
-        body = ",\n".join(f"\t{strictjson.dumps(name)}: {strictjson.dumps(value)}" for name, value in members.items())
-        return "{\n" + body + "\n}"
+        return strictjson.dumps_indented(members)
 
 
 def key_file_of(record: KeyRecord) -> KeyFile:

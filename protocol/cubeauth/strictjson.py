@@ -51,6 +51,11 @@ def dumps(value: Any) -> str:
     return _encode(value)
 
 
+def dumps_indented(members: dict[str, Any]) -> str:
+    """An object as Go's MarshalIndent with a tab writes it, which is the form of stock's files."""
+    return json.dumps(members, indent="\t")
+
+
 def canonical(value: Any) -> bytes:
     """The one form that verifier+ hashes (protocol-v1, section 11 rule 6)."""
     try:
