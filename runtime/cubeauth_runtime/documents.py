@@ -1,0 +1,222 @@
+"""Configuration files: JSON or YAML read strictly, then taken apart field by field.
+
+A `Section` hands out typed values and remembers what was asked for, so that
+`finish` can name what nobody knows: a misspelt setting is an error with the
+near match as the remedy, never a default that someone believes is off.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cubeauth import strictjson
+from cubeauth.errors import InputError, MalformedMessage
+from cubeauth_runtime import files
+
+_DURATION = re.compile(r"([0-9]+)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a mapping with the same key twice."""
+
+
+def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    seen: set[Any] = set()
+    for key in keys:
+        if isinstance(key, (list, dict)) or key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} given twice", node.start_mark)
+        seen.add(key)
+    return {key: loader.construct_object(value, deep=True) for key, (_, value) in zip(keys, node.value, strict=True)}
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load_all_yaml(text: str, source: str) -> list[tuple[Any, int]]:
+    """Every document of a YAML text with the line it starts on. Raises InputError with source and line."""
+    loader = _StrictLoader(text)
+    found = []
+    try:
+        while loader.check_data():  # type: ignore[no-untyped-call]  # types-PyYAML leaves this one untyped
+            line = loader.line + 1
+            found.append((loader.get_data(), line))
+    except (yaml.YAMLError, RecursionError, ValueError) as e:
+        mark = getattr(e, "problem_mark", None)
+        where = f"{source}:{mark.line + 1}" if mark else source
+        raise InputError("", f"not YAML: {getattr(e, 'problem', None) or e}", source=where) from None
+    finally:
+        loader.dispose()
+    return found
+
+
+def load(path: Path) -> dict[str, Any]:
+    """One mapping from a JSON (by its first letter) or YAML file. Raises InputError naming the file."""
+    text = files.read_text(path)
+    if text.lstrip().startswith("{"):
+        try:
+            return strictjson.load_object(text)
+        except MalformedMessage as e:
+            raise InputError("", e.detail, "the file starts with { and must be one JSON object", source=str(path)) from None
+    documents = load_all_yaml(text, str(path))
+    if len(documents) != 1 or not isinstance(documents[0][0], dict):
+        raise InputError("", "not one YAML mapping", "write `name: value` lines", source=str(path))
+    return documents[0][0]
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A remedy: the known name that was probably meant, or all of them."""
+    names = sorted(known)
+    match = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {match[0]}?" if match else f"known here: {', '.join(names)}"
+
+
+class Section:
+    """A mapping of settings; every getter raises InputError with the dotted path, and `source`, of what is wrong."""
+
+    def __init__(self, members: Mapping[str, Any], source: str, path: str = "") -> None:
+        self._members = members
+        self._source = source
+        self._path = path
+        self._known: set[str] = set()
+
+    def error(self, name: str, problem: str, remedy: str = "") -> InputError:
+        return InputError(f"{self._path}{name}", problem, remedy, source=self._source)
+
+    def _take(self, name: str) -> Any:
+        self._known.add(name)
+        return self._members.get(name)
+
+    def has(self, name: str) -> bool:
+        self._known.add(name)
+        return self._members.get(name) is not None
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._take(name)
+        if value is None and default is not None:
+            return default
+        if value is None:
+            raise self.error(name, "missing", f"set {self._path}{name}")
+        if not isinstance(value, str) or not value:
+            raise self.error(name, "not a text" if not isinstance(value, str) else "empty")
+        return value
+
+    def secret(self, name: str) -> str:
+        """A text whose value no error may show."""
+        return self.text(name)
+
+    def choice(self, name: str, choices: Iterable[str], default: str | None = None) -> str:
+        value = self.text(name, default)
+        allowed = list(choices)
+        if value not in allowed:
+            raise self.error(name, f"{value!r} is none of {', '.join(allowed)}")
+        return value
+
+    def integer(self, name: str, default: int | None = None, *, low: int, high: int) -> int:
+        value = self._take(name)
+        if value is None and default is not None:
+            return default
+        if value is None:
+            raise self.error(name, "missing", f"set {self._path}{name}")
+        if type(value) is not int or not low <= value <= high:
+            raise self.error(name, f"{value!r} is not a whole number from {low} to {high}")
+        return value
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self._take(name)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self.error(name, f"{value!r} is neither true nor false")
+        return value
+
+    def duration(self, name: str, default: float, *, low: float, high: float) -> float:
+        """Seconds, from a text such as 500ms, 10s, 5m, 1h, 1d."""
+        value = self._take(name)
+        if value is None:
+            return default
+        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise self.error(name, f"{value!r} is no duration", "write it as 500ms, 10s, 5m, 1h or 1d")
+        seconds = int(match[1]) * _SECONDS[match[2]]
+        if not low <= seconds <= high:
+            raise self.error(name, f"{value} is outside {low:g}s to {high:g}s")
+        return seconds
+
+    def path(self, name: str, default: Path | None = None) -> Path:
+        if default is not None and not self.has(name):
+            return default
+        return Path(self.text(name))
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts; absent is empty."""
+        value = self._take(name)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            raise self.error(name, "not a list of texts")
+        return tuple(value)
+
+    def address(self, name: str, default: str | None = None) -> tuple[str, int]:
+        """host and port of a text such as 127.0.0.1:8080, [::1]:8080 or :8080 (all addresses)."""
+        return parse_address(self.text(name, default), self, name)
+
+    def networks(self, name: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        found = []
+        for i, item in enumerate(self.texts(name)):
+            try:
+                found.append(ipaddress.ip_network(item))
+            except ValueError:
+                raise self.error(f"{name}[{i}]", f"{item!r} is no network", "write it as 10.0.0.0/8 or 10.1.2.3") from None
+        return tuple(found)
+
+    def section(self, name: str) -> Section:
+        """A mapping inside this one; absent is empty."""
+        value = self._take(name)
+        if value is None:
+            value = {}
+        if not isinstance(value, dict):
+            raise self.error(name, "not a mapping")
+        return Section(value, self._source, f"{self._path}{name}.")
+
+    def sections(self, name: str) -> Iterator[Section]:
+        """The mappings in a list; absent is empty."""
+        value = self._take(name)
+        if value is None:
+            return
+        if not isinstance(value, list):
+            raise self.error(name, "not a list")
+        for i, item in enumerate(value):
+            if not isinstance(item, dict):
+                raise self.error(f"{name}[{i}]", "not a mapping")
+            yield Section(item, self._source, f"{self._path}{name}[{i}].")
+
+    def ignored(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Which of `names`, known and without meaning to us, are set."""
+        self._known.update(names)
+        return tuple(name for name in names if name in self._members)
+
+    def finish(self) -> None:
+        """Refuse what nobody asked for."""
+        for name in self._members:
+            if name not in self._known:
+                raise self.error(str(name), "unknown setting", near(str(name), self._known))
+
+
+def parse_address(value: str, section: Section, name: str) -> tuple[str, int]:
+    """host and port. Raises the section's error."""
+    host, _, port = value.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not port.isascii() or not port.isdigit() or int(port) > 65535 or len(port) > 5:
+        raise section.error(name, f"{value!r} has no port from 0 to 65535", "write it as host:port")
+    return host, int(port)
