@@ -2,13 +2,15 @@
 
 Python's parser takes duplicated members, NaN and numbers of any length. Two
 ends that read one text differently are how checks are walked around, so here
-a duplicated member, NaN, an over-long or over-nested text is malformed.
+a duplicated member, NaN, a number that overflows, an over-long or
+over-nested text is malformed.
 """
 
 from __future__ import annotations
 
 import binascii
 import json
+import math
 from typing import Any, NoReturn
 
 from cubeauth.errors import MalformedMessage
@@ -25,9 +27,21 @@ def _constant(_text: str) -> NoReturn:
     raise MalformedMessage("NaN or Infinity in JSON")
 
 
-_decode = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant).decode
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
-_encode_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=True, check_circular=False).encode
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):  # 1e999, which Go refuses and which could only be written back as Infinity, no JSON
+        raise MalformedMessage("a number in JSON overflows")
+    return value
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_finite).decode
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False, allow_nan=False).encode
+_encode_sorted = json.JSONEncoder(
+    separators=(",", ":"), sort_keys=True, ensure_ascii=True, check_circular=False, allow_nan=False
+).encode
+
+_MIN_INT, _MAX_INT = -(1 << 63), (1 << 64) - 1
+"""What an int64 or uint64 of a Go peer holds."""
 
 
 def loads(text: str | bytes) -> Any:
@@ -93,9 +107,12 @@ def text_member(members: dict[str, Any], name: str) -> str:
 
 
 def int_member(members: dict[str, Any], name: str) -> int:
-    """A member that must be a whole number (a bool is none). Raises MalformedMessage naming it."""
+    """A member that must be a whole number of 64 bits (a bool is none). Raises MalformedMessage naming it.
+
+    Bounded, because arithmetic of a longer one with `now`, a float, would overflow in whoever trusts it.
+    """
     value = members.get(name)
-    if type(value) is not int:
+    if type(value) is not int or not _MIN_INT <= value <= _MAX_INT:
         raise MalformedMessage(f"{name}: not a whole number")
     return value
 

@@ -69,9 +69,9 @@ def open_(service_key: bytes, text: str) -> Ticket:
     key = strictjson.b64decode(strictjson.text_member(session, "key"))
     if len(key) != SESSION_KEY_BYTES:
         raise MalformedMessage("session key length", reason=Reason.BAD_TICKET)
-    kvno = members.get("kvno", 0)
+    kvno = strictjson.int_member(members, "kvno") if "kvno" in members else 0
     optional = {name: members.get(name, "") for name in ("client_id", "jti")}
-    if type(kvno) is not int or not all(isinstance(value, str) for value in optional.values()):
+    if not all(isinstance(value, str) for value in optional.values()):
         raise MalformedMessage("ticket members", reason=Reason.BAD_TICKET)
     return Ticket(
         service_id=strictjson.text_member(members, "service_id"),
