@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cubeauth import strictjson
-from cubeauth.errors import InputError, MalformedMessage
+from cubeauth.errors import InputError, MalformedMessage, shown
 
 MAX_CAPABILITIES = 1024
 """Of one principal, all three kinds together: a ticket that carries them stays under 64 KiB."""
@@ -136,5 +136,5 @@ def _strings(kind: Kind, items: object) -> tuple[str, ...]:
 def check(kind: Kind, item: object, field: str) -> str:
     """The capability itself if it is well formed. Raises InputError naming `field`."""
     if not isinstance(item, str) or not valid(kind, item):
-        raise InputError(field, f"{item!r} is no capability", _RULES[kind][1])
+        raise InputError(field, f"{shown(item)} is no capability", _RULES[kind][1])
     return item

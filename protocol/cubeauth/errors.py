@@ -74,6 +74,20 @@ class Reason(StrEnum):
     REFUSED_BY_PEER = "refused_by_peer"
 
 
+def shown(value: object, longest: int = 100) -> str:
+    """`value` as an error's text may name it: quoted and printable.
+
+    Of an object or list, which may hold a secret, only what it is; of a text over `longest` characters only its length.
+    """
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, str) and len(value) > longest:
+        return f"a text of {len(value)} characters"
+    return repr(value)
+
+
 class CubeauthError(Exception):
     """Root of the tree."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from cubeauth import ids, messages, strictjson, ticket, verifier
 from cubeauth.compat import envelope
 from cubeauth.entropy import Entropy
-from cubeauth.errors import AuthenticationFailed, InputError, MalformedMessage, Reason
+from cubeauth.errors import AuthenticationFailed, InputError, MalformedMessage, Reason, shown
 from cubeauth.messages import MsgType
 from cubeauth.secret import SecretBytes
 
@@ -221,7 +221,7 @@ def parse_ticket_file(text: str | bytes) -> TicketGrant:
             raise InputError(name, "missing or not a string", "make the file anew with `authtool ticket`")
         values[name] = value
     if not ids.valid_id(values["id"]):
-        raise InputError("id", f"{values['id']!r} is not an id", f"an id has {ids.ID_RULE}")
+        raise InputError("id", f"{shown(values['id'], ids.MAX_SHOWN_ID)} is not an id", f"an id has {ids.ID_RULE}")
     try:
         key = strictjson.b64decode(values["session_key"])
     except MalformedMessage:

@@ -22,6 +22,8 @@ _ID = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,20}")
 _ACCESS_KEY = re.compile(r"[A-Za-z0-9]{16}")
 
 ID_RULE = "1 to 21 letters, digits or _, a letter first"
+MAX_SHOWN_ID = 23
+"""Characters of a bad id that an error may repeat: a key in base64, pasted in the wrong place, has 24 at least."""
 ACCESS_KEY_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 

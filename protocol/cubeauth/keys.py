@@ -9,7 +9,7 @@ from typing import Any
 
 from cubeauth import ids, strictjson
 from cubeauth.entropy import Entropy
-from cubeauth.errors import InputError, MalformedMessage
+from cubeauth.errors import InputError, MalformedMessage, shown
 from cubeauth.secret import SecretBytes
 
 KEY_BYTES = 32
@@ -142,7 +142,8 @@ def parse_key_file(text: str | bytes) -> KeyFile:
         raise InputError("", f"{e.detail}", "a key file is what createkey or `authtool authkey` wrote") from None
     principal = members.get("id")
     if not isinstance(principal, str) or not ids.valid_id(principal):
-        raise InputError("id", f"{principal!r} is not an id" if "id" in members else "missing", f"an id has {ids.ID_RULE}")
+        problem = f"{shown(principal, ids.MAX_SHOWN_ID)} is not an id" if "id" in members else "missing"
+        raise InputError("id", problem, f"an id has {ids.ID_RULE}")
     encoded = members.get("auth_key", members.get("key"))
     if not isinstance(encoded, str) or not encoded:
         raise InputError("auth_key", "missing or not a string", "it holds the key in base64")
@@ -154,13 +155,13 @@ def parse_key_file(text: str | bytes) -> KeyFile:
         raise InputError("auth_key", f"{len(key)} bytes", "a key has 16, 24 or 32")
     for name in _KEY_FILE_MEMBERS:
         if not isinstance(members.get(name, ""), str):
-            raise InputError(name, "not a string")
+            raise InputError(name, "not a string", "copy the member from the file that createkey wrote")
     create_ts = members.get("create_ts", 0)
-    if type(create_ts) is not int or create_ts < 0:
-        raise InputError("create_ts", "not a whole number of unix seconds")
+    if type(create_ts) is not int or not 0 <= create_ts < 1 << 63:
+        raise InputError("create_ts", "not a whole number of unix seconds", "copy the member from the file that createkey wrote")
     secret = str(members.get("secret_key", ""))
     if not secret.isascii():
-        raise InputError("secret_key", "not letters and digits")
+        raise InputError("secret_key", "not letters and digits", "copy the member from the file that createkey wrote")
     return KeyFile(
         id=principal,
         auth_key=SecretBytes(key),
