@@ -15,7 +15,7 @@ class SecretBytes:
     __slots__ = ("_value",)
 
     def __init__(self, value: bytes) -> None:
-        self._value = bytes(value)
+        self._value = b"" + value  # not bytes(value): of the number 32 that makes a key of 32 zeros
 
     def reveal(self) -> bytes:
         return self._value
