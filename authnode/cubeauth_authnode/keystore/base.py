@@ -35,7 +35,15 @@ class KeyUnknown(KeystoreError):
 
 
 class CapabilitiesRefused(KeystoreError):
-    """What would be stored is over caps.MAX_CAPABILITIES."""
+    """What would be stored is over caps.MAX_CAPABILITIES, or no capability."""
+
+
+class WriteInvalid(KeystoreError):
+    """An id, key, access key or create_ts that no record can have."""
+
+
+class KeystoreBusy(KeystoreError):
+    """More writes are waiting than are taken; none of this one happened, and it may be tried again later."""
 
 
 class KeystoreUnusable(KeystoreError):
@@ -53,7 +61,10 @@ class CreateKey:
 
 @dataclass(frozen=True, slots=True)
 class ImportKey:
-    """Take a key over as it is, from a stock Authnode; refused where the id or access key is there or was there."""
+    """Take a key over as it is, from a stock Authnode; refused where the id is there or was there, or the access key is there.
+
+    access_key and secret_key are both empty for a key made before stock had them.
+    """
 
     id: str
     role: Role
@@ -130,7 +141,9 @@ class Keystore(Protocol):
     def apply(self, writes: Sequence[Write], *, now: int) -> list[Change | KeystoreError]:
         """Do all writes in order in one durable step; the outcomes in the same order. now: unix seconds.
 
-        Raises KeystoreUnusable where nothing could be made durable (disk full, damage); then none of the batch happened.
+        Raises KeystoreUnusable where nothing could be made durable (disk full, damage); then none of the batch happened. Where
+        that cannot be told (a sync failed) it is raised too, this store takes no further write and shows none of the batch;
+        opened again it has the whole batch or nothing of it.
         """
         ...
 
