@@ -16,10 +16,10 @@ from cubeauth import strictjson
 from cubeauth.errors import InputError, MalformedMessage, shown
 
 MAX_CAPABILITIES = 1024
-"""Of one principal, all three kinds together: a ticket that carries them stays under 64 KiB."""
+"""Of one principal, all three kinds together."""
 
-MAX_TEXT_BYTES = 256 * 1024
-"""Of a capability list's JSON; above it nobody wrote it by hand."""
+MAX_TEXT_BYTES = 32 * 1024
+"""Of a capability list's JSON: the ticket that carries it, in base64 twice, still fits F3's first frame of 64 KiB."""
 
 
 class Kind(StrEnum):
@@ -62,8 +62,9 @@ class Capabilities:
         return self.owner_vol if kind is Kind.OWNER_VOL else self.none_owner_vol
 
     def allows(self, asked: str, kind: Kind = Kind.API) -> bool:
-        """Whether some granted capability of this kind covers `asked`; an ill-formed one is never allowed."""
-        return asked.count(":") == 2 and any(matches(granted, asked) for granted in self.of(kind))
+        """Whether some granted capability of this kind covers `asked`; one that has not three parts is never allowed."""
+        parts = asked.split(":")
+        return len(parts) == 3 and all(parts) and any(matches(granted, asked) for granted in self.of(kind))
 
     def union(self, other: Capabilities) -> Capabilities:
         return Capabilities(*(_unique((*self.of(kind), *other.of(kind))) for kind in Kind))
@@ -98,7 +99,7 @@ def parse(text: str | bytes) -> Parsed:
     Raises InputError naming the member; two members of one name (in any case) are refused, where stock keeps the last.
     """
     if len(text) > MAX_TEXT_BYTES:
-        raise InputError("caps", f"{len(text)} bytes", f"at most {MAX_TEXT_BYTES}")
+        raise InputError("caps", f"{len(text)} bytes", f"a capability list has at most {MAX_TEXT_BYTES}; grant with * instead")
     try:
         value = strictjson.loads(text)
     except MalformedMessage as e:

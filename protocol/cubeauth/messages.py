@@ -17,8 +17,8 @@ CONTENT_TYPE_FORM = "application/x-www-form-urlencoded"
 MAX_TICKET_REQUEST = 16 * 1024
 """Bytes of a ticket request's body: it holds two ids and a verifier, some 300 bytes; the rest is room for extra members."""
 
-MAX_ADMIN_REQUEST = 1024 * 1024
-"""Bytes of an admin request's body: a capability list of 256 KiB, twice in base64, and a ticket that carries one."""
+MAX_ADMIN_REQUEST = 256 * 1024
+"""Bytes of an admin request's body: a capability list of 32 KiB and a ticket that carries one, all in base64: 140 KiB."""
 
 MAX_REPLY = 64 * 1024 * 1024
 """Bytes of a reply that a client will read: stock's envelope of 50 MiB in base64."""

@@ -22,8 +22,8 @@ JTI_BYTES = 16
 STOCK_LIFETIME = 24 * 3600
 """Seconds; what a stock Authnode gives, and what its clients expect."""
 
-MAX_TICKET_TEXT = 512 * 1024
-"""Bytes of a ticket's text; the longest capability list we store fits."""
+MAX_TICKET_TEXT = 60 * 1024
+"""Bytes of a ticket's text; the longest capability list we store fits, and F3's first frame of 64 KiB holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,8 @@ def open_(service_key: bytes, text: str) -> Ticket:
 
     Raises MalformedMessage, AuthenticationFailed.
     """
+    if len(text) > MAX_TICKET_TEXT:
+        raise MalformedMessage("ticket length", reason=Reason.BAD_TICKET)
     members = strictjson.load_object(envelope.open_(service_key, text))
     if strictjson.int_member(members, "version") != VERSION:
         raise MalformedMessage("ticket version", reason=Reason.BAD_TICKET)
