@@ -121,14 +121,25 @@ class TicketRequest:
     unverified_body: dict[str, Any] = field(repr=False)
 
 
+def _id_member(members: dict[str, Any], name: str) -> str:
+    """A member that must be an id: nothing else gets as far as a log, a keystore or the JSON of a reply."""
+    value = strictjson.text_member(members, name)
+    if not ids.valid_id(value):
+        raise MalformedMessage(f"{name}: not an id")
+    return value
+
+
 def parse_ticket_request(form: bytes) -> TicketRequest:
-    """Raises MalformedMessage. A type that is not the path's is refused (section 11 rule 8); members we do not know are not."""
+    """Raises MalformedMessage, for an id that no principal has too.
+
+    A type that is not the path's is refused (section 11 rule 8); members we do not know are not.
+    """
     members = messages.decode_form(form)
     if strictjson.int_member(members, "type") != MsgType.GET_TICKET:
         raise MalformedMessage("type is not this path's")
     return TicketRequest(
-        strictjson.text_member(members, "client_id"),
-        strictjson.text_member(members, "service_id"),
+        _id_member(members, "client_id"),
+        _id_member(members, "service_id"),
         verifier.decode(strictjson.text_member(members, "verifier")),
         members,
     )
@@ -174,15 +185,15 @@ class AccessRequest:
 
 
 def parse_access_request(form: bytes, route: messages.AdminRoute) -> AccessRequest:
-    """Raises MalformedMessage; a type that is not the route's is refused (section 11 rule 8)."""
+    """Raises MalformedMessage, as parse_ticket_request; a type that is not the route's is refused (section 11 rule 8)."""
     body = messages.decode_form(form)
     access = strictjson.object_member(body, "api_req")
     if strictjson.int_member(access, "type") != route.type:
         raise MalformedMessage("type is not this path's")
     return AccessRequest(
         route.type,
-        strictjson.text_member(access, "client_id"),
-        strictjson.text_member(access, "service_id"),
+        _id_member(access, "client_id"),
+        _id_member(access, "service_id"),
         verifier.decode(strictjson.text_member(access, "verifier")),
         strictjson.text_member(access, "ticket"),
         strictjson.object_member(body, route.payload),

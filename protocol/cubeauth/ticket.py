@@ -7,12 +7,13 @@ is, and a stolen one works under any name.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from cubeauth import ids, strictjson
 from cubeauth.compat import envelope
 from cubeauth.entropy import Entropy
-from cubeauth.errors import AuthenticationFailed, MalformedMessage, Reason, TicketExpired
+from cubeauth.errors import AuthenticationFailed, LocalMisuse, MalformedMessage, Reason, TicketExpired
 from cubeauth.secret import SecretBytes
 
 VERSION = 1
@@ -45,8 +46,15 @@ class Ticket:
     kvno: int = 0
 
 
+# Of ids, jti and ip together: what follows writes JSON itself, for speed. An
+# IPv6 zone (fe80::1%eth0) may hold anything, a quote and members of its own.
+_PLAIN = re.compile(r"[A-Za-z0-9_.:%-]*").fullmatch
+
+
 def seal(service_key: bytes, ticket: Ticket, entropy: Entropy) -> str:
-    """The ticket's text. Ids, jti and ip have no letter that JSON escapes; their makers saw to that."""
+    """The ticket's text. Raises LocalMisuse for an id, jti or ip with a letter that none of them has."""
+    if not _PLAIN(ticket.service_id + ticket.client_id + ticket.jti + ticket.ip):
+        raise LocalMisuse("an id, jti or ip that no ticket holds")
     key = strictjson.b64encode(ticket.session_key.reveal())
     caps = strictjson.b64encode(ticket.caps.encode("utf-8"))
     plain = (
