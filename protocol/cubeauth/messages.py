@@ -174,10 +174,11 @@ def parse_reply(body: bytes) -> str:
     members = strictjson.load_object(body)
     code = strictjson.int_member(members, "code")
     if code != CODE_SUCCESS:
-        raise ServerRefused(code, _one_line(str(members.get("msg", ""))))
+        text = members.get("msg")
+        raise ServerRefused(code, _one_line(text) if isinstance(text, str) else "")
     return strictjson.text_member(members, "data")
 
 
 def _one_line(text: str) -> str:
     """A server's text made safe for our terminal and log: one line, printable, short."""
-    return "".join(c if c.isprintable() else " " for c in text)[:300].strip()
+    return "".join(c if c.isprintable() else " " for c in text[:300]).strip()
