@@ -85,20 +85,23 @@ class Section:
 
     def __init__(self, members: Mapping[str, Any], source: str, path: str = "") -> None:
         self._members = members
-        self._source = source
+        self.source = source
         self._path = path
         self._known: set[str] = set()
 
     def error(self, name: str, problem: str, remedy: str = "") -> InputError:
-        return InputError(f"{self._path}{name}", problem, remedy, source=self._source)
+        return InputError(f"{self._path}{name}", problem, remedy, source=self.source)
 
     def _take(self, name: str) -> Any:
         self._known.add(name)
         return self._members.get(name)
 
+    def raw(self, name: str) -> Any:
+        """The value as it stands, for what no getter fits."""
+        return self._take(name)
+
     def has(self, name: str) -> bool:
-        self._known.add(name)
-        return self._members.get(name) is not None
+        return self._take(name) is not None
 
     def text(self, name: str, default: str | None = None) -> str:
         value = self._take(name)
@@ -186,7 +189,7 @@ class Section:
             value = {}
         if not isinstance(value, dict):
             raise self.error(name, "not a mapping")
-        return Section(value, self._source, f"{self._path}{name}.")
+        return Section(value, self.source, f"{self._path}{name}.")
 
     def sections(self, name: str) -> Iterator[Section]:
         """The mappings in a list; absent is empty."""
@@ -198,7 +201,7 @@ class Section:
         for i, item in enumerate(value):
             if not isinstance(item, dict):
                 raise self.error(f"{name}[{i}]", "not a mapping")
-            yield Section(item, self._source, f"{self._path}{name}[{i}].")
+            yield Section(item, self.source, f"{self._path}{name}[{i}].")
 
     def ignored(self, names: Iterable[str]) -> tuple[str, ...]:
         """Which of `names`, known and without meaning to us, are set."""

@@ -1,0 +1,225 @@
+"""The replay cache: one bounded table that all processes of an Authnode share (protocol-v1, section 11 rule 4).
+
+A proof is good once, whichever process it reaches. Layout of the file: a page
+of header, then buckets of 256 bytes: eight 24-byte keys (SHA-256 cut short),
+then eight 64-bit expiries, unix milliseconds. A key may stand in either of
+two buckets of one stripe; a free place is one whose expiry has passed.
+
+Dying in the middle is harmless at every instant. The key is stored first and
+its expiry, one aligned 64-bit store, last: until then the place still counts
+as free and no answer has been given. The stripe's lock is a record lock of
+the kernel, which ends with the process that held it. What a corrupt expiry
+could do is bounded too: one further away than any live proof's can be counts
+as free, and the proof it would stand for is outside the skew anyway.
+
+Full means refuse: forgetting a proof that is still good would let it in again.
+
+The file survives the processes, so a restart forgets nothing. It does not
+survive a power cut: after a boot that did not follow a clean stop, proofs
+made before start + skew are refused instead.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cubeauth.errors import AuthenticationFailed, InputError, LocalMisuse, Reason, ReplayDetected, ReplayTableFull
+
+_MAGIC = b"CAREPLAY"
+_VERSION = 1
+_HEADER_BYTES = 4096
+_BUCKET_BYTES = 256
+_SLOTS = 8
+_KEY_BYTES = 24
+_EXPIRIES = _SLOTS * _KEY_BYTES  # offset of the first expiry in a bucket
+STRIPES = 64
+MIN_ENTRIES = STRIPES * 2 * _SLOTS
+
+# Header words after the magic: version, buckets, skew ms, clean flag, not-before second, then 36 letters of boot id.
+_WORD_VERSION, _WORD_BUCKETS, _WORD_SKEW, _WORD_CLEAN, _WORD_NOT_BEFORE = 1, 2, 3, 4, 5
+_BOOT_ID = slice(64, 100)
+
+LOCK_TRIES = 2000
+"""Yields of the processor while another process holds the stripe, a few microseconds each; then refuse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What was found at start: kept says that an earlier table goes on; reason says why not."""
+
+    kept: bool
+    reason: str
+
+
+class ReplayCache:
+    """The table, mapped by one process. Every process opens the file itself: record locks belong to a process."""
+
+    def __init__(self, path: Path, *, skew: int) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        size = os.fstat(self._fd).st_size
+        self._map = mmap.mmap(self._fd, size)
+        self._view = memoryview(self._map)
+        self._words = self._view.cast("Q")
+        self._buckets = self._words[_WORD_BUCKETS]
+        if size != _HEADER_BYTES + self._buckets * _BUCKET_BYTES or self._words[_WORD_SKEW] != skew * 1000:
+            raise LocalMisuse("replay table of another shape")
+        self._per_stripe = self._buckets // STRIPES
+        self._life = 2 * skew * 1000
+        self._furthest = 4 * skew * 1000
+
+    @property
+    def capacity(self) -> int:
+        """Entries."""
+        return self._buckets * _SLOTS
+
+    @property
+    def not_before(self) -> int:
+        """Proofs of this unix second and earlier are refused; 0 where the table knows them."""
+        return self._words[_WORD_NOT_BEFORE]
+
+    def remember(self, key: bytes, *, proof_time: int, now: float) -> None:
+        """Take the proof `key` (32 bytes) of unix second `proof_time` as seen.
+
+        Raises ReplayDetected where it was seen, ReplayTableFull where it could not be kept, AuthenticationFailed for a proof
+        from before a start that lost the table.
+        """
+        if proof_time <= self._words[_WORD_NOT_BEFORE]:
+            raise AuthenticationFailed("made before the table began", reason=Reason.VERIFIER_SKEW)
+        short = key[:_KEY_BYTES]
+        place = int.from_bytes(key[_KEY_BYTES:], "little")
+        stripe = place % STRIPES
+        place //= STRIPES
+        first = place % self._per_stripe
+        second = (place // self._per_stripe) % self._per_stripe
+        self._lock(stripe)
+        try:
+            self._store(short, stripe, (first, second), int(now * 1000))
+        finally:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, stripe)
+
+    def _store(self, short: bytes, stripe: int, places: tuple[int, int], now: int) -> None:
+        words, furthest = self._words, now + self._furthest
+        best_free: list[int] = []
+        best_start = 0
+        for place in places:
+            start = _HEADER_BYTES + (place * STRIPES + stripe) * _BUCKET_BYTES
+            bucket = self._map[start : start + _EXPIRIES]
+            first_expiry = (start + _EXPIRIES) // 8
+            expiries = words[first_expiry : first_expiry + _SLOTS].tolist()
+            at = bucket.find(short)
+            while at >= 0:
+                if at % _KEY_BYTES == 0 and now < expiries[at // _KEY_BYTES] <= furthest:
+                    raise ReplayDetected("proof seen before")
+                at = bucket.find(short, at + 1)
+            free = [slot for slot, expiry in enumerate(expiries) if not now < expiry <= furthest]
+            if len(free) > len(best_free):
+                best_free, best_start = free, start
+        if not best_free:
+            raise ReplayTableFull("replay table full")
+        slot = best_free[0]
+        at = best_start + slot * _KEY_BYTES
+        self._map[at : at + _KEY_BYTES] = short
+        words[(best_start + _EXPIRIES) // 8 + slot] = now + self._life
+
+    def _lock(self, stripe: int) -> None:
+        for _ in range(LOCK_TRIES):
+            try:
+                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, stripe)
+            except OSError as e:
+                if e.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                os.sched_yield()
+            else:
+                return
+        raise ReplayTableFull("replay table busy")
+
+    def used(self, now: float) -> int:
+        """How many places are taken: a full look, for metrics."""
+        start, end = int(now * 1000), int(now * 1000) + self._furthest
+        taken = 0
+        for bucket in range(self._buckets):
+            word = (_HEADER_BYTES + bucket * _BUCKET_BYTES + _EXPIRIES) // 8
+            taken += sum(start < expiry <= end for expiry in self._words[word : word + _SLOTS])
+        return taken
+
+    def mark_clean(self) -> None:
+        """Parent only, after the last worker has ended: the table is whole on disk."""
+        self._map.flush()
+        self._words[_WORD_CLEAN] = 1
+        self._map.flush(0, mmap.PAGESIZE)
+
+    def close(self) -> None:
+        self._words.release()
+        self._view.release()
+        self._map.close()
+        os.close(self._fd)
+
+
+def _boot_id() -> bytes:
+    return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()[:36]
+
+
+def _buckets_for(entries: int) -> int:
+    per_stripe = max(2, -(-entries // (_SLOTS * STRIPES)))
+    return per_stripe * STRIPES
+
+
+def prepare(path: Path, *, entries: int, skew: int, now: float, new_store: bool) -> Opening:
+    """Parent only, before any worker: keep the table at `path` if it can be relied on, else begin an empty one.
+
+    new_store: the keystore was just made, so no proof of its keys exists yet and an empty table knows all of them.
+    Raises InputError where the file cannot be written.
+    """
+    why = _cannot_keep(path, entries=entries, skew=skew)
+    if not why:
+        cache = ReplayCache(path, skew=skew)
+        cache._words[_WORD_CLEAN] = 0
+        cache._map[_BOOT_ID] = _boot_id()
+        cache._map.flush(0, mmap.PAGESIZE)
+        cache.close()
+        return Opening(True, "")
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.unlink(missing_ok=True)
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            buckets = _buckets_for(entries)
+            os.posix_fallocate(fd, 0, _HEADER_BYTES + buckets * _BUCKET_BYTES)
+            not_before = 0 if new_store else int(now) + skew
+            words = (_VERSION, buckets, skew * 1000, 0, not_before)
+            header = _MAGIC + b"".join(word.to_bytes(8, "little") for word in words)
+            os.pwrite(fd, header.ljust(_BOOT_ID.start, b"\0") + _boot_id(), 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        temporary.replace(path)
+    except OSError as e:
+        raise InputError("replayCache", f"cannot be made: {e.strerror}", source=str(path)) from None
+    return Opening(False, why)
+
+
+def _cannot_keep(path: Path, *, entries: int, skew: int) -> str:
+    """Why the table at `path` cannot go on; "" if it can."""
+    try:
+        with path.open("rb") as f:
+            header = f.read(_BOOT_ID.stop)
+            size = os.fstat(f.fileno()).st_size
+    except FileNotFoundError:
+        return "there was none"
+    except OSError as e:
+        return f"it cannot be read: {e.strerror}"
+    if len(header) < _BOOT_ID.stop or header[:8] != _MAGIC:
+        return "it is damaged"
+    version, buckets, skew_ms, clean = (int.from_bytes(header[8 * i : 8 * i + 8], "little") for i in range(1, 5))
+    if version != _VERSION or size != _HEADER_BYTES + buckets * _BUCKET_BYTES:
+        return "it is of another version or damaged"
+    if buckets != _buckets_for(entries) or skew_ms != skew * 1000:
+        return "its size or the skew was changed"
+    if not clean and header[_BOOT_ID] != _boot_id():
+        return "the machine was restarted without a clean stop"
+    return ""
