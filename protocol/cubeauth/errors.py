@@ -17,6 +17,8 @@
         `-- ChannelError             on a secured connection
             |-- HandshakeRefused         before HandshakeCompleted; the wire says one thing
             |-- RecordRefused            a sealed frame that does not open, or is out of place
+            |-- RenewalRefused           a RENEW that the acceptor does not take
+            |-- RefusedByPeer            the peer sent a sealed ERROR: its code and text
             |-- ChannelExpired           the ticket's life ended without a renewal
             `-- StreamTruncated          the stream ended without CLOSE
 
@@ -210,6 +212,23 @@ class HandshakeRefused(ChannelError):
 
 class RecordRefused(ChannelError):
     default_reason = Reason.BAD_RECORD
+
+
+class RenewalRefused(ChannelError):
+    default_reason = Reason.BAD_RENEWAL
+
+
+class RefusedByPeer(ChannelError):
+    """The peer ended the channel: `peer_code` and the text that it sent."""
+
+    default_reason = Reason.REFUSED_BY_PEER
+
+    def __init__(self, peer_code: int, text: str) -> None:
+        self.peer_code = peer_code
+        super().__init__(text)
+
+    def __str__(self) -> str:
+        return f"the peer refused with code {self.peer_code}: {self.detail}"
 
 
 class ChannelExpired(ChannelError):

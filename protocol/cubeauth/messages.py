@@ -175,10 +175,10 @@ def parse_reply(body: bytes) -> str:
     code = strictjson.int_member(members, "code")
     if code != CODE_SUCCESS:
         text = members.get("msg")
-        raise ServerRefused(code, _one_line(text) if isinstance(text, str) else "")
+        raise ServerRefused(code, one_line(text) if isinstance(text, str) else "")
     return strictjson.text_member(members, "data")
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """A server's text made safe for our terminal and log: one line, printable, short."""
     return "".join(c if c.isprintable() else " " for c in text[:300]).strip()
