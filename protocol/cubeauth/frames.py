@@ -96,21 +96,26 @@ class FrameReader:
     def next(self) -> Frame | None:
         """The next whole frame, None while it is not all there.
 
-        Raises MalformedMessage: NO_TICKET for a stream that does not speak F3, TOO_LARGE, or MALFORMED for another fault.
+        Raises MalformedMessage, with the reason TOO_LARGE for a payload above `limit`.
         """
         self._release()
+        if self.is_foreign():
+            raise MalformedMessage("not an ANF3 frame")
         start, held = self._start, len(self)
-        head = bytes(self._buffer[start : start + HEADER_BYTES])
-        if not head.startswith(MAGIC[: len(head)]):
-            raise MalformedMessage("not an ANF3 frame", reason=Reason.NO_TICKET)
         if held < HEADER_BYTES:
             return None
+        head = bytes(self._buffer[start : start + HEADER_BYTES])
         kind, flags, length = parse_header(head, self.limit)
         if held < HEADER_BYTES + length:
             return None
         self._start = start + HEADER_BYTES + length
         self._view = memoryview(self._buffer)[start + HEADER_BYTES : self._start]
         return Frame(kind, flags, head, self._view)
+
+    def is_foreign(self) -> bool:
+        """Whether what is held cannot begin a frame: whoever sent it speaks something else."""
+        head = self._buffer[self._start : self._start + len(MAGIC)]
+        return not MAGIC.startswith(head)
 
     def take_rest(self) -> bytes:
         """Everything that no frame was cut from; for a stream that is raw from here on."""
@@ -127,10 +132,8 @@ class FrameReader:
 
 
 def parse_header(head: bytes, limit: int) -> tuple[FrameType, int, int]:
-    """Type, flags and payload length of 12 bytes. Raises MalformedMessage."""
-    magic, version, kind, flags, length = HEADER.unpack(head)
-    if magic != MAGIC:
-        raise MalformedMessage("not an ANF3 frame", reason=Reason.NO_TICKET)
+    """Type, flags and payload length of 12 bytes that begin with MAGIC. Raises MalformedMessage."""
+    _, version, kind, flags, length = HEADER.unpack(head)
     if version != VERSION:
         raise MalformedMessage(f"frame version {version}")
     try:

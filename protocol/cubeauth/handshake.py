@@ -72,8 +72,8 @@ def parse_ticket(payload: bytes) -> tuple[str, str, str]:
     if members.keys() != _TICKET_MEMBERS or strictjson.int_member(members, "type") != MsgType.CONNECT:
         raise MalformedMessage("TICKET: members or type")
     client_id, service_id, text = (strictjson.text_member(members, name) for name in ("client_id", "service_id", "ticket"))
-    if not ids.valid_id(client_id):
-        raise MalformedMessage("TICKET: client_id")
+    if not (ids.valid_id(client_id) and ids.valid_id(service_id)):
+        raise MalformedMessage("TICKET: ids")
     return client_id, service_id, text
 
 

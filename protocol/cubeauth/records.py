@@ -40,6 +40,11 @@ class Sealer:
         self._cipher = AESGCM(key.reveal())
         self._counter = _Counter()
 
+    @property
+    def spent(self) -> bool:
+        """Whether no record is left."""
+        return self._counter.used >= MAX_RECORDS
+
     def seal(self, kind: FrameType, plaintext: Buffer) -> bytearray:
         """A whole frame in one buffer. Raises RecordRefused after 2^32 of them."""
         nonce = self._counter.next_nonce()

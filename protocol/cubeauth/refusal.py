@@ -31,9 +31,24 @@ def for_known_peer(reason: Reason) -> Refusal:
     return Refusal(CODE_EXPIRED_TICKET if reason is Reason.TICKET_EXPIRED else CODE_PARAMETER, reason.value)
 
 
+MAX_CODE = (1 << 31) - 1
+
+
+def is_payload(payload: memoryview) -> bool:
+    """Whether this reads as an unsealed ERROR; a sealed one never does."""
+    try:
+        parse(bytes(payload))
+    except MalformedMessage:
+        return False
+    return True
+
+
 def parse(payload: bytes) -> Refusal:
     """Raises MalformedMessage for anything but the three members. The text is made safe to print."""
     members = strictjson.load_object(payload)
     if members.keys() != _MEMBERS or members["data"] is not None:
         raise MalformedMessage("ERROR: members")
-    return Refusal(strictjson.int_member(members, "code"), one_line(strictjson.text_member(members, "msg")))
+    code = strictjson.int_member(members, "code")
+    if not 0 <= code <= MAX_CODE:
+        raise MalformedMessage("ERROR: code")
+    return Refusal(code, one_line(strictjson.text_member(members, "msg")))
