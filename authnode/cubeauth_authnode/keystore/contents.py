@@ -83,7 +83,7 @@ class Contents:
 
 
 _ROW_TYPES = (str, int, str, str, int, str, int, bytes)
-_SELECT_ROWS = "SELECT id, kvno, state, role, create_ts, caps, sequence, sealed FROM keys ORDER BY id"
+_SELECT_ROWS = "SELECT id, kvno, state, role, create_ts, caps, sequence, sealed FROM keys"
 _SELECT_META = "SELECT keystore_id, root_id, sequence, kvno_floor, create_ts_floor, mac FROM meta"
 _META_TYPES = (str, str, int, int, int, bytes)
 _PUT_ROW = """INSERT INTO keys (id, kvno, state, role, create_ts, caps, sequence, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
