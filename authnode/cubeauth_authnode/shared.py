@@ -37,6 +37,7 @@ class Counter(IntEnum):
     WAITED_FOR_WRITE = 10
     KEYS = 11
     OVERLOADED = 12
+    TLS_FAILED = 13
 
 
 class Board:

@@ -53,9 +53,8 @@ class TicketDesk:
     def _find(self, principal: str) -> KeyRecord | None:
         return self.directory.get(principal) or (self._auth_service if principal == ids.AUTH_SERVICE else None)
 
-    def prove(self, form: bytes, now: float) -> Proven:
-        """Raises MalformedMessage, AuthenticationFailed; the two and all their reasons look alike to the peer."""
-        request = exchange.parse_ticket_request(form)
+    def prove(self, request: exchange.TicketRequest, now: float) -> Proven:
+        """Raises AuthenticationFailed; all its reasons look alike to the peer."""
         client_id, body = request.unverified_client_id, request.unverified_body
         record = self._find(client_id)
         key = record.auth_key.reveal() if record else self._proofs.nobody
