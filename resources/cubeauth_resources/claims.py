@@ -51,7 +51,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The journal. keystore: id of the keystore that the keys are in, "" while none was told (a stock Authnode has none)."""
+    """The journal. keystore: id of the keystore that the keys are in, "" while none was told (a stock Authnode has none);
+    entries: in the order of their ids."""
 
     keystore: str = ""
     entries: tuple[Claim, ...] = ()
@@ -59,9 +60,6 @@ class Claims:
     def of(self, principal: str) -> Claim | None:
         """The claim of an id."""
         return next((claim for claim in self.entries if claim.id == principal), None)
-
-    def owned_by(self, owner: ObjectRef) -> tuple[Claim, ...]:
-        return tuple(claim for claim in self.entries if claim.owner == owner)
 
     def with_keystore(self, keystore: str) -> Claims:
         return Claims(keystore, self.entries)
@@ -107,13 +105,13 @@ def parse_claims(text: str | bytes) -> Claims:
         raise InputError("", e.detail, _REMEDY) from None
     if top.number("version") != VERSION:
         raise InputError("version", f"{top.members['version']} is not known", "a newer cubeauth wrote this journal: use that one")
-    claims = Claims(_plain(top, "keystore"))
+    keystore, found = _plain(top, "keystore"), dict[str, Claim]()
     for position, item in enumerate(top.items("claims")):
         claim = _claim(section(item, f"claims[{position}]", _CLAIM))
-        if claims.of(claim.id):
+        if claim.id in found:
             raise InputError(f"claims[{position}].id", f"{claim.id!r} is there twice", _REMEDY)
-        claims = claims.with_claim(claim)
-    return claims
+        found[claim.id] = claim
+    return Claims(keystore, tuple(found[principal] for principal in sorted(found)))
 
 
 def _claim(row: Section) -> Claim:

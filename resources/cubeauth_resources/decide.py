@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from cubeauth_resources.actions import Action, CreateKey, RecordKeystore, WriteKeyFile
 from cubeauth_resources.claims import Claim, Claims
-from cubeauth_resources.facts import BLOCKERS, STEPS, Situation, cannot_release, release
-from cubeauth_resources.manifests import Desired, WantedKey
-from cubeauth_resources.observed import FileState, KeyState, NotSeen, Observed
+from cubeauth_resources.facts import BLOCKERS, STEPS, Situation, cannot_release, file_not_ours, is_claimed, release
+from cubeauth_resources.manifests import Desired
+from cubeauth_resources.observed import FileState, KeyState, Observed
 from cubeauth_resources.reports import Notice, Problem, ProblemReason
 
 
@@ -49,13 +49,14 @@ def decide(
 def _keystore_changed(observed: Observed, claims: Claims) -> Problem | None:
     """Another keystore has none of our keys; making all of them anew there would overwrite every key file with a key that is
     good at the wrong place."""
-    if not claims.keystore or not observed.keystore or claims.keystore == observed.keystore:
+    if claims.keystore in ("", observed.keystore):
         return None
+    here = f"keystore {observed.keystore}" if observed.keystore else "no keystore id to tell"
     return Problem(
         ProblemReason.CLUSTER_CHANGED,
         "",
         "",
-        f"the keys here were made in keystore {claims.keystore}, and this Authnode has keystore {observed.keystore}",
+        f"the keys here were made in keystore {claims.keystore}, and this Authnode has {here}",
         "each Authnode needs a key folder of its own; name the right Authnode, or another folder",
     )
 
@@ -82,33 +83,32 @@ def _release_all(orphans: Iterable[Claim], observed: Observed) -> tuple[list[Pro
         if problem:
             problems.append(problem)
         else:
-            actions.extend(release(claim, sight, observed.file(claim.file)))
+            actions.extend(release(claim, sight, observed.file(claim.id, claim.file)))
     return problems, actions
 
 
 def _want_all(desired: Desired, observed: Observed, claims: Claims, adopt: frozenset[str]) -> tuple[list[Problem], list[Action]]:
     problems: list[Problem] = []
     groups: list[list[Action]] = []
+    by_id = {claim.id: claim for claim in claims.entries}
+    by_owner = {claim.owner: claim for claim in claims.entries}
     for wanted in desired.keys:
-        situation = _situation(wanted, observed, claims, adopt)
+        key = wanted.key
+        situation = Situation(
+            wanted=wanted,
+            sight=observed.sight(key.id),
+            claim=by_id.get(key.id),
+            owned=by_owner.get(key.ref),
+            file=observed.file(key.id, key.key_file),
+            adopt=key.id in adopt,
+        )
         problem = next((found for fact in BLOCKERS if (found := fact(situation))), None)
         if problem:
             problems.append(problem)
-        else:
-            groups.append([action for fact in STEPS for action in fact(situation)])
+            continue
+        groups.append([action for fact in STEPS for action in fact(situation)])
+        problems.extend(found for found in [file_not_ours(situation)] if found)
     return problems, [action for group in sorted(groups, key=_urgency) for action in group]
-
-
-def _situation(wanted: WantedKey, observed: Observed, claims: Claims, adopt: frozenset[str]) -> Situation:
-    key = wanted.key
-    return Situation(
-        wanted=wanted,
-        sight=observed.sight(key.id),
-        claim=claims.of(key.id),
-        other_claims=tuple(claim for claim in claims.owned_by(key.ref) if claim.id != key.id),
-        file=observed.file(key.key_file),
-        adopt=key.id in adopt,
-    )
 
 
 def _urgency(actions: list[Action]) -> int:
@@ -120,16 +120,20 @@ def _urgency(actions: list[Action]) -> int:
 
 def _told(orphans: Iterable[Claim], observed: Observed, prune: bool) -> list[Notice]:
     """What is left behind on purpose."""
+    if prune:
+        return [notice for claim in orphans if not claim.retains for notice in _left(claim, observed)]
+    would = {True: "only forget it", False: "delete it"}
+    return [Notice("", f"key {claim.id}", f"{claim.owner} is gone; prune would {would[claim.retains]}") for claim in orphans]
+
+
+def _left(claim: Claim, observed: Observed) -> list[Notice]:
+    """What pruning does not take away, since it was not made here."""
     notices: list[Notice] = []
-    for claim in orphans:
-        sight = observed.sight(claim.id)
-        if not prune:
-            would = "only forget it" if claim.retains else "delete it"
-            notices.append(Notice("", f"key {claim.id}", f"{claim.owner} is gone; prune would {would}"))
-        elif isinstance(sight, KeyState) and not claim.retains and claim.create_ts not in (0, sight.create_ts):
-            notices.append(Notice("", f"key {claim.id}", "made anew by somebody else, so it stays at the Authnode"))
-        if prune and observed.file(claim.file) is FileState.FOREIGN and sight is not NotSeen.UNKNOWN:
-            notices.append(Notice("", f"file {claim.file}", "does not hold the key that was written there, so it stays"))
+    sight = observed.sight(claim.id)
+    if isinstance(sight, KeyState) and not is_claimed(sight, claim):
+        notices.append(Notice("", f"key {claim.id}", "made anew by somebody else, so it stays at the Authnode"))
+    if observed.file(claim.id, claim.file) is FileState.FOREIGN:
+        notices.append(Notice("", f"file {claim.file}", "does not hold the key that was written there, so it stays"))
     return notices
 
 

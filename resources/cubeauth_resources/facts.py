@@ -3,7 +3,8 @@
 A wanted key goes through two chains. The first, `BLOCKERS`, looks for what
 forbids to touch it: the first problem found ends it. The second, `STEPS`,
 adds actions fact by fact; together they are in the order claim, create,
-record, change, file. An id whose AuthKey is gone goes through `release`.
+record, change, file. An id whose AuthKey is gone goes through
+`cannot_release` and `release`.
 """
 
 from __future__ import annotations
@@ -28,20 +29,22 @@ from cubeauth_resources.model import AuthKey
 from cubeauth_resources.observed import FileState, KeyState, NotSeen
 from cubeauth_resources.reports import Problem, ProblemReason
 
-_RENAME = "to give a key another name, id or file: take its AuthKey out, prune, and make it anew"
+_ANEW = "to change it, take the AuthKey out, prune, and make it anew"
+_TRY_AGAIN = "try again; the admin key needs auth:getkey:access"
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What is known of one wanted key.
 
-    other_claims: those of the same AuthKey for another id; adopt: somebody allowed to take over an id that exists.
+    claim: the id's; owned: the AuthKey's, the same one unless its id was changed; adopt: somebody allowed to take over an id
+    that exists.
     """
 
     wanted: WantedKey
     sight: KeyState | NotSeen
     claim: Claim | None
-    other_claims: tuple[Claim, ...]
+    owned: Claim | None
     file: FileState
     adopt: bool
 
@@ -85,28 +88,31 @@ def claimed_by_another(s: Situation) -> Problem | None:
     if s.claim is None or s.claim.owner == s.key.ref:
         return None
     text = f"{s.key.id!r} was made for {s.claim.owner}, not for {s.key.ref}"
-    return _problem(s, ProblemReason.CONFLICT, "spec.id", text, f"name it as before; {_RENAME}")
+    return _problem(s, ProblemReason.CONFLICT, "spec.id", text, f"name it as before; {_ANEW}")
 
 
 def id_changed(s: Situation) -> Problem | None:
-    if not s.other_claims:
+    if s.owned is None or s.owned.id == s.key.id:
         return None
-    text = f"{s.key.id!r}, but {s.key.ref} was made with id {s.other_claims[0].id!r}, which cannot change"
-    return _problem(s, ProblemReason.IMMUTABLE, "spec.id", text, f"write it back; {_RENAME}")
+    text = f"{s.key.id!r}, but {s.key.ref} was made with id {s.owned.id!r}, which cannot change"
+    return _problem(s, ProblemReason.IMMUTABLE, "spec.id", text, f"write it back; {_ANEW}")
 
 
 def file_renamed(s: Situation) -> Problem | None:
     if s.claim is None or s.claim.file == s.key.key_file:
         return None
     text = f"the key file would be {s.key.key_file!r}, but was made as {s.claim.file!r}, which cannot change"
-    return _problem(s, ProblemReason.IMMUTABLE, "spec.secretName", text, f"write it back; {_RENAME}")
+    return _problem(s, ProblemReason.IMMUTABLE, "spec.secretName", text, f"write it back; {_ANEW}")
 
 
 def authnode_unknown(s: Situation) -> Problem | None:
     if s.sight is not NotSeen.UNKNOWN:
         return None
-    text = f"the Authnode did not tell whether it has {s.key.id!r}"
-    return _problem(s, ProblemReason.UNKNOWN, "", text, "try again; the admin key needs auth:getkey:access")
+    return _problem(s, ProblemReason.UNKNOWN, "", _untold(s.key.id), _TRY_AGAIN)
+
+
+def _untold(principal: str) -> str:
+    return f"the Authnode did not tell whether it has {principal!r}"
 
 
 def exists_without_claim(s: Situation) -> Problem | None:
@@ -122,16 +128,18 @@ def role_differs(s: Situation) -> Problem | None:
     if s.present is None or s.present.role is s.key.role:
         return None
     text = f"{s.key.role.value!r}, but the key {s.key.id!r} at the Authnode has role {s.present.role.value}, which cannot change"
-    return _problem(s, ProblemReason.ROLE_DIFFERS, "spec.role", text, f"write it back; for another role: {_ANEW}")
-
-
-_ANEW = "take the AuthKey out, prune, and make it anew"
+    return _problem(s, ProblemReason.ROLE_DIFFERS, "spec.role", text, f"write it back; {_ANEW}")
 
 
 def file_in_the_way(s: Situation) -> Problem | None:
-    """What was not written here is not overwritten: it may be the only copy of a key."""
-    not_ours = s.file is FileState.DIFFERS and s.claim is None
-    if s.file is not FileState.FOREIGN and not not_ours:
+    """No key is made or adopted that could not be handed out."""
+    return None if s.ours else file_not_ours(s)
+
+
+def file_not_ours(s: Situation) -> Problem | None:
+    """What was not written here is not overwritten: it may be the only copy of a key. The key itself is cared for."""
+    unclaimed = s.file is FileState.DIFFERS and s.claim is None
+    if s.file is not FileState.FOREIGN and not unclaimed:
         return None
     text = f"the file {s.key.key_file!r} is there and does not hold the key of {s.key.id!r} that the Authnode has"
     return _problem(
@@ -164,7 +172,7 @@ def key_is_adopted(s: Situation) -> list[Action]:
 def key_is_missing(s: Situation) -> list[Action]:
     if not s.missing:
         return []
-    claim = _claim(s, ClaimState.CLAIMED, 0, adopted=False)
+    claim = _claim(s, ClaimState.CLAIMED, 0, adopted=False)  # also where the lost one was adopted: this one is made here
     if s.claim is None:
         reason = "the Authnode has no such key"
     elif s.claim.state is ClaimState.CLAIMED:
@@ -201,6 +209,8 @@ def capabilities_differ(s: Situation) -> list[Action]:
 
 
 def file_is_not_right(s: Situation) -> list[Action]:
+    if s.file is FileState.FOREIGN:
+        return []
     if s.file is FileState.ABSENT:
         reason = "there is no key file"
     elif s.missing or s.file is FileState.DIFFERS:
@@ -248,11 +258,7 @@ def cannot_release(claim: Claim, sight: KeyState | NotSeen) -> Problem | None:
     if claim.retains:
         return None
     if sight is NotSeen.UNKNOWN:
-        text, remedy = (
-            f"the Authnode did not tell whether it has {claim.id!r}",
-            "try again; the admin key needs auth:getkey:access",
-        )
-        return Problem(ProblemReason.UNKNOWN, claim.id, "", text, remedy)
+        return Problem(ProblemReason.UNKNOWN, claim.id, "", _untold(claim.id), _TRY_AGAIN)
     if isinstance(sight, KeyState) and claim.state is ClaimState.CLAIMED:
         text = f"{claim.id!r} exists, but the run that claimed it ended before it was journalled as made, so it is not deleted"
         return Problem(

@@ -11,7 +11,13 @@ import difflib
 from cubeauth.caps import Capabilities, Kind
 from cubeauth.messages import RESOURCE_OF_TYPE
 
-_KNOWN = tuple(sorted(set(RESOURCE_OF_TYPE.values())))
+_KNOWN = {
+    node: sorted({known.partition(":")[2] for known in RESOURCE_OF_TYPE.values() if known.startswith(f"{node}:")})
+    for node in ("auth", "master")
+}
+MISSPELT = 0.85
+"""How alike (0..1) two names are where one is a slip of the other: adddatanode and adddatannode are, volread and volexpand not."""
+
 _FIELD = {Kind.API: "api", Kind.OWNER_VOL: "ownerVol", Kind.NONE_OWNER_VOL: "noneOwnerVol"}
 
 
@@ -45,15 +51,14 @@ def _volume(capability: str) -> str:
 def _api(capability: str) -> str:
     """Only the Authnode asks for `auth`, and its routes are a closed list (section 4); of `master` we know stock's spelling."""
     node, name, action = capability.split(":")
-    resource = f"{node}:{name}"
-    if node not in ("auth", "master") or name == "*":
+    if node not in _KNOWN or name == "*":
         return ""
     if node == "auth" and action not in ("access", "*"):
         return "can match nothing, the action that the Authnode asks for is access"
-    if resource in _KNOWN:
+    if name in _KNOWN[node]:
         return ""
-    near = difflib.get_close_matches(resource, [known for known in _KNOWN if known.startswith(f"{node}:")], n=1, cutoff=0.85)
-    hint = f"; did you mean {near[0]}:access?" if near else ""
+    near = difflib.get_close_matches(name, _KNOWN[node], n=1, cutoff=MISSPELT)
+    hint = f"; did you mean {node}:{near[0]}:access?" if near else ""
     if node == "auth":
         return f"can match nothing, the Authnode has no such request{hint}"
     return f"stock CubeFS asks for no such thing{hint}" if near else ""
