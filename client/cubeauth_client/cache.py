@@ -46,6 +46,12 @@ class CacheSettings:
     ceiling: float = 60.0
 
 
+def refresh_delay(settings: CacheSettings, life: float, entropy: Entropy) -> float:
+    """Seconds until a ticket that is good for `life` seconds is refreshed."""
+    part = settings.refresh_at - settings.spread + uniform(entropy, 2 * settings.spread)
+    return max(settings.min_interval, life * part)
+
+
 @dataclass(slots=True)
 class _Kept:
     """What a keeper and those who ask share. settled: set while no request is in flight; wanted: wakes the keeper."""
@@ -111,6 +117,9 @@ class TicketCache:
     async def close(self) -> None:
         """End the keepers; who still waits gets TicketUnavailable."""
         self._closed = True
+        for kept in self._kept.values():
+            # Not left to the keeper: one that never ran, because it was cancelled first, tells nobody.
+            _end(kept, "the ticket cache was closed")
         await self._tasks.close()
 
     def _good(self, kept: _Kept) -> TicketGrant | None:
@@ -138,10 +147,7 @@ class TicketCache:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(kept.wanted.wait(), delay)
         finally:
-            ended = "the ticket cache was closed" if self._closed else "its refresh ended with an internal error"
-            kept.problem = kept.problem or ended
-            kept.failures += 1
-            kept.settled.set()
+            _end(kept, "its refresh ended with an internal error")
 
     async def _refresh(self, kept: _Kept) -> float:
         """Try once. Seconds until the next try."""
@@ -151,9 +157,7 @@ class TicketCache:
             return self._failed(kept, e)
         kept.grant, kept.failures, kept.problem = grant, 0, ""
         self._observer.refreshed(kept.service_id, grant.exp)
-        settings = self._settings
-        part = settings.refresh_at - settings.spread + uniform(self._entropy, 2 * settings.spread)
-        return max(settings.min_interval, (grant.exp - self._clock.now()) * part)
+        return refresh_delay(self._settings, grant.exp - self._clock.now(), self._entropy)
 
     def _failed(self, kept: _Kept, error: CubeauthError) -> float:
         kept.failures += 1
@@ -164,3 +168,10 @@ class TicketCache:
         log.warning("ticket for %s: refresh failed, next try in %.1f s, %s: %s", kept.service_id, delay, left, error)
         self._observer.refresh_failed(kept.service_id, delay)
         return delay
+
+
+def _end(kept: _Kept, problem: str) -> None:
+    """No keeper will answer any more."""
+    kept.problem = kept.problem or problem
+    kept.failures += 1
+    kept.settled.set()

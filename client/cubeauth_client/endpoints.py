@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from cubeauth.errors import InputError
+from cubeauth.errors import InputError, shown
 
 DEAD_FOR = 30.0
 """Seconds that an endpoint which failed is tried after the others: a restart is over by then."""
@@ -43,21 +43,22 @@ def parse_endpoint(text: str, *, https: bool = False) -> Endpoint:
 
     A user name or password in it is refused without being repeated.
     """
-    shown = "an address with a user name" if "@" in text else repr(text)
+    named = "an address with a user name" if "@" in text else shown(text)
     scheme = "https" if https else "http"
     try:
         parts = urlsplit(text if "://" in text else f"{scheme}://{text}")
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise InputError("", f"{shown} is no address", _REMEDY) from None
-    if parts.scheme not in _DEFAULT_PORTS or "@" in text or not _HOST.fullmatch(host):
-        raise InputError("", f"{shown} is no address", _REMEDY)
+        raise InputError("", f"{named} is no address", _REMEDY) from None
+    # urlsplit drops a newline in the middle of a name.
+    if parts.scheme not in _DEFAULT_PORTS or "@" in text or not text.isprintable() or not _HOST.fullmatch(host):
+        raise InputError("", f"{named} is no address", _REMEDY)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise InputError("", f"{shown} has more than an address", _REMEDY)
+        raise InputError("", f"{named} has more than an address", _REMEDY)
     if port is None:
         port = _DEFAULT_PORTS[parts.scheme]
     if port == 0:
-        raise InputError("", f"{shown} has port 0", _REMEDY)
+        raise InputError("", f"{named} has port 0", _REMEDY)
     return Endpoint(parts.scheme, host, port)
 
 

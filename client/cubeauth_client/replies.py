@@ -23,7 +23,7 @@ class KeyInfo:
     """A principal as an Authnode tells it.
 
     caps: the list's JSON text as stored, "" where it was not told. auth_key, secret_key: None where they were not told.
-    create_ts: unix seconds, 0 where not told. kvno: 0 from a stock Authnode.
+    create_ts: unix seconds, 0 where not told. kvno: 0 where not told, as stock never does.
     """
 
     id: str
@@ -55,9 +55,6 @@ def parse_key_info(members: dict[str, Any], asked_id: str) -> KeyInfo:
     if principal != asked_id:
         raise MalformedMessage("key_info: of another id")
     auth_key = _bytes(info, "auth_key")
-    secret = _text(info, "secret_key")
-    if not secret.isascii():
-        raise MalformedMessage("secret_key: not letters and digits")
     return KeyInfo(
         id=principal,
         role=_text(info, "role"),
@@ -66,17 +63,18 @@ def parse_key_info(members: dict[str, Any], asked_id: str) -> KeyInfo:
         kvno=_number(info, "kvno"),
         access_key=_text(info, "access_key"),
         auth_key=SecretBytes(auth_key) if auth_key else None,
-        secret_key=SecretBytes(secret.encode("ascii")) if secret else None,
+        secret_key=_secret_key(info),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class AccessKeyCaps:
-    """Capabilities as found by access key. user_id: "" in stock's replies to osaddcaps and osdeletecaps."""
+    """Capabilities as found by access key. user_id, secret_key: "" and None in replies to osaddcaps and osdeletecaps."""
 
     access_key: str
     user_id: str
     caps: str
+    secret_key: SecretBytes | None = field(repr=False)
 
 
 def parse_access_key_caps(members: dict[str, Any], asked_key: str) -> AccessKeyCaps:
@@ -84,7 +82,7 @@ def parse_access_key_caps(members: dict[str, Any], asked_key: str) -> AccessKeyC
     info = strictjson.object_member(members, "access_key_caps")
     if strictjson.text_member(info, "access_key") != asked_key:
         raise MalformedMessage("access_key_caps: of another access key")
-    return AccessKeyCaps(asked_key, _text(info, "user_id"), _caps(info))
+    return AccessKeyCaps(asked_key, _text(info, "user_id"), _caps(info), _secret_key(info))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +138,13 @@ def _number(members: dict[str, Any], name: str) -> int:
 
 def _bytes(members: dict[str, Any], name: str) -> bytes:
     return strictjson.b64decode(_text(members, name))
+
+
+def _secret_key(members: dict[str, Any]) -> SecretBytes | None:
+    secret = _text(members, "secret_key")
+    if not secret.isascii():
+        raise MalformedMessage("secret_key: not letters and digits")
+    return SecretBytes(secret.encode("ascii")) if secret else None
 
 
 def _caps(members: dict[str, Any]) -> str:

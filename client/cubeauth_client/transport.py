@@ -118,7 +118,7 @@ def _failure(endpoint: Endpoint, error: Exception) -> Failure:
         case aiohttp.ClientConnectorDNSError():
             return Failure(endpoint.url, "the host name is not known", True, False)
         case aiohttp.ClientConnectorError():
-            return Failure(endpoint.url, f"cannot connect: {_os_reason(error.os_error)}", True, False)
+            return Failure(endpoint.url, f"cannot connect: {_os_reason(endpoint, error.os_error)}", True, False)
         case aiohttp.ConnectionTimeoutError():
             return Failure(endpoint.url, "no connection in time", True, False)
         case TimeoutError():
@@ -135,9 +135,11 @@ def _failure(endpoint: Endpoint, error: Exception) -> Failure:
             return Failure(endpoint.url, f"failed: {type(error).__name__}", True, True)
 
 
-def _os_reason(error: OSError) -> str:
+def _os_reason(endpoint: Endpoint, error: OSError) -> str:
+    if endpoint.https and isinstance(error, ConnectionResetError):
+        return "closed during the TLS handshake: does it speak TLS 1.2 or later?"
     # asyncio's own text repeats the address, and is long where a name has several.
-    return os.strerror(error.errno) if error.errno else "refused"
+    return os.strerror(error.errno) if error.errno else "closed at once"
 
 
 def _reason(error: Exception) -> str:
