@@ -38,3 +38,13 @@ def read_line(process: subprocess.Popen[bytes]) -> str:
     if not line.endswith(b"\n"):
         raise AssertionError(f"the child ended: {process.stderr.read().decode()}")
     return line.decode().rstrip("\n")
+
+
+def read_rest(process: subprocess.Popen[bytes]) -> list[str]:
+    """All lines that a killed child got out and nobody has read; fails if it complained of anything."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    # Not communicate(): that would pass over what readline() has buffered.
+    lines, complaints = process.stdout.read().decode().splitlines(), process.stderr.read().decode()
+    assert complaints == ""
+    return lines

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from tests.keystore.backends import MASTER, SqliteBackend
 from tests.keystore.child import SUBMITTERS, State, find, ids_of, state
-from tests.keystore.children import child, read_line
+from tests.keystore.children import child, read_line, read_rest
 
 from cubeauth.caps import Capabilities
 from cubeauth_authnode.keystore.base import Keystore
@@ -75,9 +75,8 @@ def _write_and_kill(folder: Path, chance: random.Random) -> list[Ack]:
         # The kill is to fall anywhere; there is nothing to wait for.
         time.sleep(chance.uniform(0, 0.004 if lines else 0.25))
         process.kill()
-        rest, errors = process.communicate()
-    assert errors == b""
-    return [_ack(line) for line in (*lines, *rest.decode().splitlines())]
+        lines += read_rest(process)
+    return [_ack(line) for line in lines]
 
 
 def _ack(line: str) -> Ack:

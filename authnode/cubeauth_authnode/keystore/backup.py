@@ -83,13 +83,12 @@ def restore(copy: Path, path: Path, *, root_key: SecretBytes, replace: bool = Fa
     refuse_network(path)
     lock = OwnerLock.take(path)
     try:
-        there = [end for end in _STORE_FILES if _beside(path, end).exists()]
-        if there and not replace:
+        if path.exists() and not replace:
             raise InputError("", "is there already", "say that it is to be replaced; it is kept aside", source=str(path))
         with _new_file(path) as temporary:
             shutil.copyfile(copy, temporary)
             facts = _check(temporary, copy, root_key)
-            kept = _put_aside(path, there)
+            kept = _put_aside(path)
         return Restored(facts, kept)
     finally:
         lock.release()
@@ -122,8 +121,9 @@ def _beside(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
 
 
-def _put_aside(path: Path, there: list[str]) -> tuple[Path, ...]:
+def _put_aside(path: Path) -> tuple[Path, ...]:
     """Rename the files of a store so that the kept database and its log still find each other."""
+    there = [end for end in _STORE_FILES if _beside(path, end).exists()]
     number = next(n for n in count(1) if not any(_beside(path, f".replaced-{n}{end}").exists() for end in there))
     return tuple(_beside(path, end).rename(_beside(path, f".replaced-{number}{end}")) for end in there)
 
