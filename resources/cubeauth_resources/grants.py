@@ -16,7 +16,7 @@ _KNOWN = {
     for node in ("auth", "master")
 }
 MISSPELT = 0.85
-"""How alike (0..1) two names are where one is a slip of the other: adddatanode and adddatannode are, volread and volexpand not."""
+"""How alike (0..1) two names are where one is a slip of the other: adddatanode and adddatannode, not volread and volexpand."""
 
 _FIELD = {Kind.API: "api", Kind.OWNER_VOL: "ownerVol", Kind.NONE_OWNER_VOL: "noneOwnerVol"}
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.resource_world import Killed, World, auth_key, capability, desired
 
+import pytest
 from cubeauth.caps import Capabilities
 from cubeauth_resources.manifests import Desired, Document, collect
 
@@ -100,6 +101,17 @@ def test_a_folder_that_changes_after_a_kill_is_done_in_one_run(first: Desired, s
     world.run(second)
     assert world.decide(second).actions == ()
     assert max(world.minted.values(), default=0) <= 1
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_a_policy_that_changes_after_a_kill_is_journalled_with_the_key(writes: int) -> None:
+    world = World()
+    with contextlib.suppress(Killed):
+        world.run(desired(auth_key("alpha")), writes=writes)
+    retained = desired(auth_key("alpha", deletionPolicy="Retain"))
+    world.run(retained)
+    assert world.decide(retained).actions == ()
+    assert world.claim("alpha").retains
 
 
 @given(Folders, st.booleans(), st.booleans())
