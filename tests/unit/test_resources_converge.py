@@ -6,11 +6,11 @@ import contextlib
 import itertools
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.resource_world import Killed, World, auth_key, capability, desired
 
-import pytest
 from cubeauth.caps import Capabilities
 from cubeauth_resources.manifests import Desired, Document, collect
 
