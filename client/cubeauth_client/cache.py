@@ -107,6 +107,12 @@ class TicketCache:
         kept = self._kept.get(service_id)
         return None if kept is None else self._good(kept)
 
+    def refresh(self, service_id: str) -> None:
+        """Get a new ticket now, in the background; the one held serves meanwhile. A request in flight is the one that is meant."""
+        kept = self._keep(service_id)
+        if kept.settled.is_set():
+            kept.wanted.set()
+
     def discard(self, grant: TicketGrant) -> bool:
         """Forget a ticket that a server refused, unless it has been replaced already."""
         kept = self._kept.get(grant.service_id)

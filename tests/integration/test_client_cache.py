@@ -218,3 +218,24 @@ async def test_the_number_of_services_has_a_bound(lazy: Site) -> None:
         await lazy.cache.get("OneMore")
     await lazy.cache.close()
     await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def test_a_refresh_asked_for_replaces_a_ticket_that_is_good_and_serves_it_meanwhile(lazy: Site) -> None:
+    first = await lazy.cache.get(SERVICE)
+    gate = asyncio.Event()
+    lazy.fake.faults.append(fakes.hold(gate))
+    lazy.cache.refresh(SERVICE)
+    lazy.cache.refresh(SERVICE)
+    await until("the request to reach the server", lambda: lazy.asked == 2)
+    lazy.cache.refresh(SERVICE)
+    assert await lazy.cache.get(SERVICE) is first
+    gate.set()
+    await until("the new ticket", lambda: lazy.cache.held(SERVICE) is not first)
+    assert lazy.asked == 2
+
+
+async def test_a_refresh_begins_the_keeping_of_a_service(lazy: Site) -> None:
+    assert lazy.cache.held(SERVICE) is None
+    lazy.cache.refresh(SERVICE)
+    await until("the first ticket", lambda: lazy.cache.held(SERVICE) is not None)
+    assert lazy.asked == 1
