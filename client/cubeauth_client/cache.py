@@ -108,7 +108,7 @@ class TicketCache:
         return None if kept is None else self._good(kept)
 
     def refresh(self, service_id: str) -> None:
-        """Get a new ticket now, in the background; the one held serves meanwhile. A request in flight is the one that is meant."""
+        """Get a new ticket now, in the background; the one held serves meanwhile. A request in flight is the one meant."""
         kept = self._keep(service_id)
         if kept.settled.is_set():
             kept.wanted.set()
