@@ -10,7 +10,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-CI_EXAMPLES = 60
+CI_EXAMPLES = 150
 FUZZ_EXAMPLES = 10 * CI_EXAMPLES
 
 # too_slow: building a mutated vector of some kilobytes is the test, not an accident.
