@@ -103,7 +103,7 @@ class Connection(ABC):
         if self.phase is Phase.RAW:
             self.phase = Phase.PEER_CLOSED
             return [*events, PeerClosed()]
-        return [*events, self._fail(self._truncation())]
+        return [*events, self._fail(self._truncation(), tell=False)]
 
     def send(self, data: Buffer) -> None:
         """Queue bytes for the peer: sealed at once, or in clear mode the very buffer, to be left alone until written.
@@ -112,7 +112,7 @@ class Connection(ABC):
         """
         self._must_be_able_to_send()
         if self.mode is Mode.CLEAR:
-            self._out.append(data)
+            self._out += [data] if data else []
             return
         with memoryview(data).cast("B") as view:
             for start in range(0, len(view), DATA_BYTES):
@@ -241,21 +241,21 @@ class Connection(ABC):
             return HandshakeRefused("the stream ended without a byte", reason=Reason.NO_TICKET)
         return HandshakeRefused("the stream ended in the handshake", reason=Reason.TRUNCATED)
 
-    def _fail(self, cause: PeerError) -> ChannelFailed:
+    def _fail(self, cause: PeerError, *, tell: bool = True) -> ChannelFailed:
         """The channel is dead; the peer is told where there is a frame left to tell it in."""
         before = self.phase in HANDSHAKING
         error = _channel_error(cause, before)
-        if self._can_tell(before, error.reason):
+        if tell and error.reason is not Reason.REFUSED_BY_PEER and self._can_tell(before):
             payload = (refusal.UNIFORM if before else refusal.for_known_peer(error.reason)).payload()
             self._out.append(self._sealer.seal(FrameType.ERROR, payload) if self._sealer else encode(FrameType.ERROR, payload))
         self.phase = Phase.FAILED
         return ChannelFailed(error)
 
-    def _can_tell(self, before: bool, reason: Reason) -> bool:
-        if reason in (Reason.REFUSED_BY_PEER, Reason.TRUNCATED) or self.phase is Phase.IDLE:
-            return False
+    def _can_tell(self, before: bool) -> bool:
+        if before:
+            return self.phase is not Phase.IDLE
         spent = self._sealer is not None and self._sealer.spent
-        return before or not (self.mode is Mode.CLEAR or self._our_side_closed or spent)
+        return not (self.mode is Mode.CLEAR or self._our_side_closed or spent)
 
 
 def _channel_error(cause: PeerError, before: bool) -> ChannelError:
