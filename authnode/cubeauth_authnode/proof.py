@@ -41,15 +41,18 @@ class ProofChecker:
     def __init__(self, replay: ReplayMemory, policy: Policy, entropy: Entropy) -> None:
         self._replay = replay
         self._policy = policy
-        self._nobody = entropy(KEY_BYTES)
-
-    @property
-    def nobody(self) -> bytes:
+        self.nobody = exchange.prepared(SecretBytes(entropy(KEY_BYTES)))
         """A key that no principal has: what belongs to nobody is opened with it, for the same work and the same failure."""
-        return self._nobody
 
     def check(
-        self, key: bytes, client_id: str, proof: bytes, *, body: dict[str, Any], holder: dict[str, Any], now: float
+        self,
+        key: bytes | exchange.PreparedKey,
+        client_id: str,
+        proof: bytes,
+        *,
+        body: dict[str, Any],
+        holder: dict[str, Any],
+        now: float,
     ) -> verifier.Verifier:
         """Open and check `proof`, the decoded verifier that stood in `holder`, a part of `body`. Raises AuthenticationFailed."""
         opened = verifier.open_(key, proof)

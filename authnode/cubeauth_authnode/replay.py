@@ -25,6 +25,7 @@ import errno
 import fcntl
 import mmap
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +45,11 @@ MIN_ENTRIES = STRIPES * 2 * _SLOTS
 _WORD_VERSION, _WORD_BUCKETS, _WORD_SKEW, _WORD_CLEAN, _WORD_NOT_BEFORE = 1, 2, 3, 4, 5
 _BOOT_ID = slice(64, 100)
 
-LOCK_TRIES = 2000
-"""Yields of the processor while another process holds the stripe, a few microseconds each; then refuse."""
+LOCK_YIELDS = 50
+LOCK_NAPS = 1000
+NAP_SECONDS = 0.001
+"""Another process holds a stripe for some microseconds, or, when it was put off the processor right then, for some
+milliseconds: yield, then nap, and refuse after about a second, which only a stopped process takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +131,24 @@ class ReplayCache:
         words[(best_start + _EXPIRIES) // 8 + slot] = now + self._life
 
     def _lock(self, stripe: int) -> None:
-        for _ in range(LOCK_TRIES):
-            try:
-                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, stripe)
-            except OSError as e:
-                if e.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
+        tries = 0
+        while not self._try_lock(stripe):
+            tries += 1
+            if tries < LOCK_YIELDS:
                 os.sched_yield()
+            elif tries < LOCK_YIELDS + LOCK_NAPS:
+                time.sleep(NAP_SECONDS)
             else:
-                return
-        raise ReplayTableFull("replay table busy")
+                raise ReplayTableFull("replay table busy")
+
+    def _try_lock(self, stripe: int) -> bool:
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, stripe)
+        except OSError as e:
+            if e.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            return False
+        return True
 
     def used(self, now: float) -> int:
         """How many places are taken: a full look, for metrics."""

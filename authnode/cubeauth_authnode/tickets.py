@@ -17,8 +17,11 @@ from cubeauth.secret import SecretBytes
 from cubeauth_authnode.directory import Directory
 from cubeauth_authnode.proof import Policy, ProofChecker
 
+PREPARED_KEYS = 2048
+"""Keys that are kept set up, 3 KiB each; a site with more busy clients than that pays for some again."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)  # not frozen, as the values of the protocol core on this path
 class Proven:
     """A ticket request whose sender holds the key `kvno` of `client_id`."""
 
@@ -28,7 +31,7 @@ class Proven:
     kvno: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as the values of the protocol core on this path
 class Granted:
     """A reply, and what the audit says of it."""
 
@@ -49,6 +52,17 @@ class TicketDesk:
         self._proofs = proofs
         self._policy = policy
         self._entropy = entropy
+        self._keys: dict[tuple[str, int], exchange.PreparedKey] = {}
+
+    def _prepared(self, record: KeyRecord) -> exchange.PreparedKey:
+        """The record's key with its ciphers set up. Keyed by kvno too: a key made anew is another key."""
+        name = (record.id, record.kvno)
+        key = self._keys.get(name)
+        if key is None:
+            if len(self._keys) >= PREPARED_KEYS:
+                self._keys.clear()
+            key = self._keys[name] = exchange.prepared(record.auth_key)
+        return key
 
     def _find(self, principal: str) -> KeyRecord | None:
         return self.directory.get(principal) or (self._auth_service if principal == ids.AUTH_SERVICE else None)
@@ -57,7 +71,7 @@ class TicketDesk:
         """Raises AuthenticationFailed; all its reasons look alike to the peer."""
         client_id, body = request.unverified_client_id, request.unverified_body
         record = self._find(client_id)
-        key = record.auth_key.reveal() if record else self._proofs.nobody
+        key = self._prepared(record) if record else self._proofs.nobody
         try:
             proof = self._proofs.check(key, client_id, request.unverified_proof, body=body, holder=body, now=now)
         except AuthenticationFailed as e:
@@ -90,8 +104,8 @@ class TicketDesk:
             jti=chance[ticket.SESSION_KEY_BYTES :].hex(),
             kvno=client.kvno,
         )
-        sealed = ticket.seal(service.auth_key.reveal(), issued, self._entropy)
+        sealed = ticket.seal(self._prepared(service), issued, self._entropy)
         reply = exchange.seal_ticket_reply(
-            proven.request, proven.proof, issued, sealed, key=client.auth_key.reveal(), entropy=self._entropy
+            proven.request, proven.proof, issued, sealed, key=self._prepared(client), entropy=self._entropy
         )
         return Granted(reply, client.id, service.id, issued.jti)

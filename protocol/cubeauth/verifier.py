@@ -26,7 +26,7 @@ _BOUND_TAG = 1
 MASK64 = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that costs a third of a microsecond a field, for every ticket
 class Verifier:
     """An opened verifier. time: unix seconds as the sender said; body_hash: of the request it was made for, if it says."""
 
@@ -45,7 +45,7 @@ def decode(text: str) -> bytes:
     return envelope.decode(text)
 
 
-def open_(key: bytes, decoded: bytes) -> Verifier:
+def open_(key: envelope.Key, decoded: bytes) -> Verifier:
     """What `decode` gave, opened: exactly 8 or 41 bytes. Raises AuthenticationFailed."""
     plain = envelope.open_decoded(key, decoded)
     if len(plain) == _STOCK.size:

@@ -35,22 +35,56 @@ RANDOM_BYTES = _RANDOM + _BLOCK
 _PADS = [bytes([n]) * n for n in range(17)]
 
 
-def seal(key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
-    """The envelope's base64 text, ASCII bytes. key: 16, 24 or 32 bytes; plaintext: 1 byte to 50 MiB.
+class EnvelopeKey:
+    """A key with its ciphers set up, for who opens and seals many envelopes: setting up is a third of a server's work.
+
+    Both ciphers run on from message to message, which CBC allows. Opening: a block depends on the one before it alone, so
+    what the IV decrypts to is thrown away. Sealing: every message begins with a fresh random block, and what that encrypts
+    to, as unpredictable as the block, is the IV of the rest. One thread at a time.
+    """
+
+    __slots__ = ("_decrypt", "_encrypt")
+
+    def __init__(self, key: bytes) -> None:
+        cipher = _cipher(key, _ZEROS)
+        self._encrypt = cipher.encryptor().update
+        self._decrypt = cipher.decryptor().update
+
+    def seal(self, random_block: bytes, padded: bytes) -> bytes:
+        """IV and ciphertext; `random_block` is not the IV."""
+        return self._encrypt(random_block + padded)
+
+    def open(self, sealed: bytes) -> bytes:
+        return self._decrypt(sealed)[_BLOCK:]
+
+
+Key = bytes | EnvelopeKey
+"""16, 24 or 32 bytes, or such a key set up."""
+
+
+def _cipher(key: bytes, iv: bytes) -> Cipher[CBC]:
+    try:
+        return Cipher(AES(key), CBC(iv))
+    except ValueError:
+        raise LocalMisuse("an envelope key has 16, 24 or 32 bytes") from None
+
+
+def seal(key: Key, plaintext: bytes, entropy: Entropy) -> bytes:
+    """The envelope's base64 text, ASCII bytes. plaintext: 1 byte to 50 MiB.
 
     Raises LocalMisuse for a plaintext or key that no envelope can hold.
     """
     if not 1 <= len(plaintext) <= MAX_PLAINTEXT:
         raise LocalMisuse("an envelope holds 1 byte to 50 MiB")
     chance = entropy(RANDOM_BYTES)
-    r, iv = chance[:_RANDOM], chance[_RANDOM:]
+    r, block = chance[:_RANDOM], chance[_RANDOM:]
     digest = hashlib.md5(r + _ZEROS + plaintext, usedforsecurity=False).digest()
     padded = b"".join((r, digest, plaintext, _PADS[_BLOCK - (_HEADER + len(plaintext)) % _BLOCK]))
-    try:
-        sealed = Cipher(AES(key), CBC(iv)).encryptor().update(padded)
-    except ValueError:
-        raise LocalMisuse("an envelope key has 16, 24 or 32 bytes") from None
-    return binascii.b2a_base64(iv + sealed, newline=False)
+    if isinstance(key, EnvelopeKey):
+        sealed = key.seal(block, padded)
+    else:
+        sealed = block + _cipher(key, block).encryptor().update(padded)
+    return binascii.b2a_base64(sealed, newline=False)
 
 
 def decode(text: str | bytes) -> bytes:
@@ -67,12 +101,12 @@ def decode(text: str | bytes) -> bytes:
     return sealed
 
 
-def open_decoded(key: bytes, sealed: bytes) -> bytes:
+def open_decoded(key: Key, sealed: bytes) -> bytes:
     """The plaintext of what `decode` gave. Raises AuthenticationFailed, the same for every cause and after the same work."""
-    try:
-        buf = Cipher(AES(key), CBC(sealed[:_BLOCK])).decryptor().update(sealed[_BLOCK:])
-    except ValueError:
-        raise LocalMisuse("an envelope key has 16, 24 or 32 bytes") from None
+    if isinstance(key, EnvelopeKey):
+        buf = key.open(sealed)
+    else:
+        buf = _cipher(key, sealed[:_BLOCK]).decryptor().update(sealed[_BLOCK:])
     # A wrong pad does not end the work early: the digest is computed over
     # something of the same length and compared all the same, so that neither
     # the clock nor the answer tells padding from checksum (section 11 rule 5).
@@ -86,6 +120,6 @@ def open_decoded(key: bytes, sealed: bytes) -> bytes:
     return plaintext
 
 
-def open_(key: bytes, text: str | bytes) -> bytes:
+def open_(key: Key, text: str | bytes) -> bytes:
     """Decode and open. Raises MalformedMessage, AuthenticationFailed."""
     return open_decoded(key, decode(text))
