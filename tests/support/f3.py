@@ -51,16 +51,13 @@ def seed(text: str) -> bytes:
 
 
 def chance(label: str) -> Entropy:
-    """Bytes that look random and are the same in every run: SHA-256 of the label and a count."""
-    count = 0
+    """Bytes that look random and are the same in every run: SHAKE-256 of the label and how many draws there were."""
+    draws = 0
 
     def draw(size: int) -> bytes:
-        nonlocal count
-        out = b""
-        while len(out) < size:
-            out += seed(f"{label} {count}")
-            count += 1
-        return out[:size]
+        nonlocal draws
+        draws += 1
+        return hashlib.shake_256(f"{label} {draws}".encode("ascii")).digest(size)
 
     return draw
 
