@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,3 +23,12 @@ def wait_for(what: str, attempt: Callable[[], T | None], *, seconds: float = PAT
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} s for {what}")
         time.sleep(0.01)
+
+
+async def until(what: str, condition: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
+    """Return once `condition` holds, letting the event loop run in between."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s for {what}")
+        await asyncio.sleep(0.005)
