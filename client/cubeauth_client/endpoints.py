@@ -38,38 +38,38 @@ class Endpoint:
         return self.scheme == "https"
 
 
-def parse_endpoint(text: str, *, https: bool = False) -> Endpoint:
-    """An address as a person writes it; `https` says what it is without a scheme. Raises InputError.
+def parse_endpoint(text: str, *, https: bool = False, named: str = "") -> Endpoint:
+    """An address as a person writes it; `https` says what it is without a scheme, `named` where it was written.
 
-    A user name or password in it is refused without being repeated.
+    Raises InputError. A user name or password in it is refused without being repeated.
     """
-    named = "an address with a user name" if "@" in text else shown(text)
+    told = "an address with a user name" if "@" in text else shown(text)
     scheme = "https" if https else "http"
     try:
         parts = urlsplit(text if "://" in text else f"{scheme}://{text}")
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise InputError("", f"{named} is no address", _REMEDY) from None
+        raise InputError(named, f"{told} is no address", _REMEDY) from None
     # urlsplit drops a newline in the middle of a name.
     if parts.scheme not in _DEFAULT_PORTS or "@" in text or not text.isprintable() or not _HOST.fullmatch(host):
-        raise InputError("", f"{named} is no address", _REMEDY)
+        raise InputError(named, f"{told} is no address", _REMEDY)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise InputError("", f"{named} has more than an address", _REMEDY)
+        raise InputError(named, f"{told} has more than an address", _REMEDY)
     if port is None:
         port = _DEFAULT_PORTS[parts.scheme]
     if port == 0:
-        raise InputError("", f"{named} has port 0", _REMEDY)
+        raise InputError(named, f"{told} has port 0", _REMEDY)
     return Endpoint(parts.scheme, host, port)
 
 
-def parse_endpoints(texts: Iterable[str] | str, *, https: bool = False) -> tuple[Endpoint, ...]:
+def parse_endpoints(texts: Iterable[str] | str, *, https: bool = False, named: str = "") -> tuple[Endpoint, ...]:
     """Several addresses, as a list or one text with commas; order is kept, repetitions are not. Raises InputError."""
     items = texts.split(",") if isinstance(texts, str) else texts
-    found = tuple(dict.fromkeys(parse_endpoint(item.strip(), https=https) for item in items))
+    found = tuple(dict.fromkeys(parse_endpoint(item.strip(), https=https, named=named) for item in items))
     if not found:
-        raise InputError("", "no Authnode address", _REMEDY)
+        raise InputError(named, "no Authnode address", _REMEDY)
     if len(found) > MAX_ENDPOINTS:
-        raise InputError("", f"{len(found)} Authnode addresses", f"at most {MAX_ENDPOINTS}")
+        raise InputError(named, f"{len(found)} Authnode addresses", f"at most {MAX_ENDPOINTS}")
     return found
 
 

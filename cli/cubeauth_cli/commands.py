@@ -1,0 +1,25 @@
+"""Every command: its name, where it lives, what it needs, and its line in `cubeauth --help`.
+
+A command is a click command in a module of its own, imported when it is used.
+What its callback returns is the exit status; None is 0. It raises
+CubeauthError for what goes wrong and prints through `console` alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """module: its name, whose attribute `command` is the click command; extra: what must be installed."""
+
+    module: str
+    help: str
+    extra: str = "cli"
+
+
+COMMANDS = {
+    "authtool": Entry("cubeauth_cli.authtool", "Tickets, keys and capabilities: a drop-in for cfs-authtool."),
+    "version": Entry("cubeauth_cli.version", "Show the versions of cubeauth and of what it runs on."),
+}
