@@ -20,6 +20,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+import cubeauth
+
 ROOT = Path(__file__).resolve().parents[2]
 SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -71,8 +73,10 @@ def record_hash(content: bytes) -> str:
 
 def test_the_wheel_carries_nothing_but_the_packages() -> None:
     tops = {name.partition("/")[0] for name in installed()}
-    version = PROJECT["project"]["version"]
-    assert tops - {".."} == {*PACKAGES, f"cubeauth-{version}.dist-info"}  # "..": bin/cubeauth, which the installer wrote
+    assert tops - {".."} == {
+        *PACKAGES,
+        f"cubeauth-{cubeauth.__version__}.dist-info",
+    }  # "..": bin/cubeauth, which the installer wrote
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -82,7 +86,7 @@ def test_each_package_is_marked_as_typed(package: str) -> None:
 
 def test_the_wheel_says_what_it_is() -> None:
     metadata = importlib.metadata.metadata("cubeauth")
-    assert metadata["Version"] == PROJECT["project"]["version"]
+    assert metadata["Version"] == cubeauth.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata.get_all("Provides-Extra") == EXTRAS
