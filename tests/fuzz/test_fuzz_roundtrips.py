@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import given
@@ -32,6 +34,39 @@ JSON_SEEDS = [
 def test_envelope_both_ways(key: bytes, plaintext: bytes) -> None:
     text = envelope.seal(key, plaintext, system)
     assert envelope.open_(key, text) == vectors.stock_open(key, text.decode()).plaintext == plaintext
+
+
+@given(st.data())
+def test_a_key_set_up_does_what_the_bare_key_does_in_any_order_of_use(data: st.DataObject) -> None:
+    """Its ciphers run on from message to message: nothing that was sealed, opened or refused before may show."""
+    set_up = envelope.EnvelopeKey(KEY)
+    either: list[envelope.Key] = [KEY, set_up]
+    for _ in range(data.draw(st.integers(2, 6))):
+        plaintext = data.draw(st.binary(min_size=1, max_size=100))
+        text = envelope.seal(data.draw(st.sampled_from(either)), plaintext, system)
+        assert envelope.open_(set_up, text) == envelope.open_(KEY, text) == plaintext
+        spoiled = data.draw(mutations.spoiled_bytes([text]))
+        if spoiled != text:
+            with pytest.raises((MalformedMessage, AuthenticationFailed)):
+                envelope.open_(set_up, spoiled)
+
+
+@given(
+    st.lists(
+        st.sampled_from(("%3D", "%3d", "%2F", "%2f", "%2B", "%25", "%", "%%", "3D", "2F", "YQ", "e30", "=", "+", "/")), max_size=8
+    )
+)
+def test_form_is_unescaped_once_and_as_any_form_parser_does(parts: list[str]) -> None:
+    value = "".join(parts).encode()
+
+    def read(parse: Callable[[], Any]) -> Any:
+        try:
+            return parse()
+        except MalformedMessage as error:
+            return error.detail
+
+    wanted = read(lambda: strictjson.load_object(strictjson.b64decode(unquote_to_bytes(value))))
+    assert read(lambda: messages.decode_form(b"Token=" + value)) == wanted
 
 
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)

@@ -50,6 +50,8 @@ def test_key_of_no_length_of_aes_is_our_own_mistake(length: int) -> None:
         envelope.seal(bytes(length), b"x", system)
     with pytest.raises(LocalMisuse):
         envelope.open_decoded(bytes(length), bytes(48))
+    with pytest.raises(LocalMisuse):
+        envelope.EnvelopeKey(bytes(length))
 
 
 def test_nothing_is_not_sealed_nor_more_than_the_limit() -> None:
@@ -103,6 +105,37 @@ def test_wrong_padding_under_a_right_checksum_does_not_open(pad: bytes) -> None:
 def test_padding_that_leaves_no_plaintext_does_not_open() -> None:
     with pytest.raises(AuthenticationFailed):
         envelope.open_(KEY, _raw(_buffer(b"") + b"\x08" * 8))
+
+
+def test_a_key_set_up_fails_as_the_bare_key_does_and_goes_on_afterwards() -> None:
+    key, good = envelope.EnvelopeKey(KEY), _buffer(b"abcdef") + b"\x02\x02"
+    assert envelope.open_(key, _raw(good)) == b"abcdef"
+    for pad in BAD_PADS.values():
+        with pytest.raises(AuthenticationFailed) as caught:
+            envelope.open_(key, _raw(good[:-2] + pad))
+        assert caught.value.detail == "envelope does not open"
+        assert envelope.open_(key, _raw(good, b"I" * 16)) == b"abcdef"
+    assert repr(KEY)[2:-1] not in repr(key)
+
+
+@pytest.mark.parametrize("length", [1, 15, 50])
+def test_a_part_of_a_block_does_not_spoil_what_a_key_set_up_does_next(length: int) -> None:
+    key = envelope.EnvelopeKey(KEY)
+    with pytest.raises(LocalMisuse):
+        envelope.open_decoded(key, bytes(length))
+    with pytest.raises(LocalMisuse):
+        envelope.seal(key, b"x", lambda count: bytes(count + length))
+    assert envelope.open_(key, envelope.seal(key, b"x", system)) == b"x"
+    assert envelope.open_(KEY, envelope.seal(key, b"x", system)) == b"x"
+
+
+def test_a_key_set_up_never_repeats_an_iv_nor_sends_the_random_block_as_one() -> None:
+    key, block = envelope.EnvelopeKey(KEY), b"B" * 16
+    texts = [envelope.seal(key, b"x", scripted(b"R" * 8 + block)) for _ in range(100)]
+    ivs = [base64.b64decode(text)[:16] for text in texts]
+    assert len(set(ivs)) == 100, "even when chance repeats itself"
+    assert block not in ivs
+    assert {envelope.open_(KEY, text) for text in texts} == {b"x"}
 
 
 def test_every_single_bit_counts() -> None:

@@ -52,10 +52,16 @@ class EnvelopeKey:
 
     def seal(self, random_block: bytes, padded: bytes) -> bytes:
         """IV and ciphertext; `random_block` is not the IV."""
-        return self._encrypt(random_block + padded)
+        return self._encrypt(_whole_blocks(random_block + padded))
 
     def open(self, sealed: bytes) -> bytes:
-        return self._decrypt(sealed)[_BLOCK:]
+        return self._decrypt(_whole_blocks(sealed))[_BLOCK:]
+
+
+def _whole_blocks(data: bytes) -> bytes:
+    if len(data) % _BLOCK:  # a cipher that runs on would keep the rest and spoil every message after this one
+        raise LocalMisuse("no whole number of blocks")
+    return data
 
 
 Key = bytes | EnvelopeKey
