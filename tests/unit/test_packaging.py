@@ -76,7 +76,7 @@ def test_the_wheel_carries_nothing_but_the_packages() -> None:
     assert tops - {".."} == {
         *PACKAGES,
         f"cubeauth-{cubeauth.__version__}.dist-info",
-    }  # "..": bin/cubeauth, which the installer wrote
+    }  # "..": what the installer put into bin
 
 
 @pytest.mark.parametrize("package", PACKAGES)
