@@ -61,6 +61,8 @@ def test_one_token_is_read_in_any_escaping_and_place(form: str) -> None:
         f"Token={TOKEN.replace('+', '-').replace('/', '_')}",
         f"Token={TOKEN.rstrip('=')}",
         f"Token={TOKEN}%3D",
+        f"Token={quote(quote(TOKEN, safe=''), safe='')}",
+        f"Token={TOKEN.replace('=', '%253D')}",
         f"Token={TOKEN}%",
         f"Token={TOKEN}%zz",
         f"Token={TOKEN}%00",
