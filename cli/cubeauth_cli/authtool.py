@@ -109,8 +109,8 @@ def _ticket(parsed: Parsed) -> None:
 
 
 async def _fetch(parsed: Parsed, key_file: KeyFile, service: str) -> TicketGrant:
-    async with authtool_requests.authnode(parsed, SystemClock()) as authnode:
-        return await get_ticket(authnode, key_file.id, key_file.auth_key, service)
+    authnode = authtool_requests.authnode(parsed, SystemClock())
+    return await get_ticket(authnode, key_file.id, key_file.auth_key, service)
 
 
 def _api(parsed: Parsed) -> None:
@@ -153,8 +153,8 @@ def _data(path: Path, word: str) -> Data:
 
 
 async def _ask(parsed: Parsed, grant: TicketGrant, word: str, data: Data) -> str:
-    async with authtool_requests.authnode(parsed, SystemClock()) as authnode:
-        return await ASK[word](AdminClient(authnode, GivenTicket(grant)), data)
+    authnode = authtool_requests.authnode(parsed, SystemClock())
+    return await ASK[word](AdminClient(authnode, GivenTicket(grant)), data)
 
 
 def _target(parsed: Parsed) -> Path:

@@ -53,7 +53,7 @@ class Exchange(Generic[T]):
 
 
 class Authnode:
-    """The caller's end. `async with` it, or close() it."""
+    """The caller's end. It holds no connection: there is nothing to close."""
 
     def __init__(
         self,
@@ -75,15 +75,6 @@ class Authnode:
         self._policy = policy or RetryPolicy()
         self._observer = observer or ClientObserver()
         self._transport = Transport(tls_context, connect_timeout=connect_timeout, reply_timeout=reply_timeout)
-
-    async def __aenter__(self) -> Authnode:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        await self._transport.close()
 
     async def call(self, exchange: Exchange[T]) -> T:
         """The accepted reply of the first endpoint that answers.

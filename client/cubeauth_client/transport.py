@@ -1,9 +1,10 @@
 """One POST to one endpoint, bounded in time and size.
 
 No redirect is followed, no proxy taken from the environment, no cookie kept,
-no encoding unpacked. Every request has a connection of its own: an idle one
-that the server closes just then would look like stock's answer to a wrong
-key, and a createkey on it could not be told from one that was carried out.
+no encoding unpacked. Every request has a connection of its own, gone when the
+answer is there: an idle one that the server closes just then would look like
+stock's answer to a wrong key, and a createkey on it could not be told from
+one that was carried out.
 """
 
 from __future__ import annotations
@@ -59,45 +60,40 @@ class Transport:
         self._tls = tls
         self._connect_timeout = connect_timeout
         self._reply_timeout = reply_timeout
-        self._session: aiohttp.ClientSession | None = None
 
     async def post(self, endpoint: Endpoint, path: str, form: bytes, *, time_left: float, max_reply: int) -> Answer:
         """The answer of at most `max_reply` bytes within the timeouts and `time_left` seconds. Raises TryFailed."""
         timeout = aiohttp.ClientTimeout(total=min(self._reply_timeout, time_left), sock_connect=self._connect_timeout)
         try:
-            async with self._open_session().post(
-                endpoint.url + path, data=form, headers=_HEADERS, timeout=timeout, allow_redirects=False
-            ) as response:
+            async with (
+                self._session() as session,
+                session.post(
+                    endpoint.url + path, data=form, headers=_HEADERS, timeout=timeout, allow_redirects=False
+                ) as response,
+            ):
                 return await _read(endpoint, response, max_reply)
         except (aiohttp.ClientError, OSError, ValueError) as e:  # ValueError: a host that is no host after all
             raise TryFailed(_failure(endpoint, e)) from None
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._tls or True, force_close=True, use_dns_cache=False, limit=16)
-            self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
-            )
-        return self._session
-
-    async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+    def _session(self) -> aiohttp.ClientSession:
+        # Its connection is kept for reuse and closed with the session, which waits for that; with force_close nobody would.
+        connector = aiohttp.TCPConnector(ssl=self._tls or True, use_dns_cache=False)
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
+        )
 
 
 async def _read(endpoint: Endpoint, response: aiohttp.ClientResponse, max_reply: int) -> Answer:
-    status = response.status
-    if 300 <= status < 400:
-        raise TryFailed(Failure(endpoint.url, f"HTTP {status}: a redirect, which is not followed", False, False))
-    if status not in (200, 404):
-        temporary = status in _TEMPORARY_STATUS
-        raise TryFailed(Failure(endpoint.url, f"HTTP {status}", temporary, status >= 500))
     body = bytearray()
     async for chunk in response.content.iter_chunked(_CHUNK):
         body += chunk
         if len(body) > max_reply:
             raise TryFailed(Failure(endpoint.url, f"a reply of more than {max_reply} bytes", False, True))
+    status = response.status
+    if 300 <= status < 400:
+        raise TryFailed(Failure(endpoint.url, f"HTTP {status}: a redirect, which is not followed", False, False))
+    if status not in (200, 404):
+        raise TryFailed(Failure(endpoint.url, f"HTTP {status}", status in _TEMPORARY_STATUS, status >= 500))
     return Answer(status, bytes(body), _date(response.headers.get("Date")))
 
 

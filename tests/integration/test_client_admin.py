@@ -36,10 +36,10 @@ class Site:
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[Site]:
         await self.fake.start()
-        async with self.client() as self.authnode:
-            self.tickets = TicketsOnDemand(self.authnode, "admin", self.admin_key.auth_key)
-            self.admin = AdminClient(self.authnode, self.tickets)
-            yield self
+        self.authnode = self.client()
+        self.tickets = TicketsOnDemand(self.authnode, "admin", self.admin_key.auth_key)
+        self.admin = AdminClient(self.authnode, self.tickets)
+        yield self
         await self.fake.stop()
 
     def client(self) -> Authnode:

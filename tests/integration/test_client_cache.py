@@ -61,16 +61,16 @@ class Site:
         await self.fake.start()
         endpoints = EndpointSet(parse_endpoints(self.fake.address))
         policy = RetryPolicy(rounds=1)
-        async with Authnode(endpoints, clock=self.clock, policy=policy) as authnode:
-            self.cache = TicketCache(
-                lambda service: get_ticket(authnode, "reader", self.reader.auth_key, service),
-                clock=self.clock,
-                on_death=lambda name, _error: self.deaths.append(name),
-                settings=self.settings,
-                observer=self.events,
-            )
-            yield self
-            await self.cache.close()
+        authnode = Authnode(endpoints, clock=self.clock, policy=policy)
+        self.cache = TicketCache(
+            lambda service: get_ticket(authnode, "reader", self.reader.auth_key, service),
+            clock=self.clock,
+            on_death=lambda name, _error: self.deaths.append(name),
+            settings=self.settings,
+            observer=self.events,
+        )
+        yield self
+        await self.cache.close()
         await self.fake.stop()
         assert self.deaths == []
 
@@ -239,3 +239,15 @@ async def test_a_refresh_begins_the_keeping_of_a_service(lazy: Site) -> None:
     lazy.cache.refresh(SERVICE)
     await until("the first ticket", lambda: lazy.cache.held(SERVICE) is not None)
     assert lazy.asked == 1
+
+
+async def test_a_refresh_can_be_asked_for_and_the_ticket_held_serves_meanwhile(lazy: Site) -> None:
+    first = await lazy.cache.get(SERVICE)
+    gate = asyncio.Event()
+    lazy.fake.faults.append(fakes.hold(gate))
+    lazy.cache.refresh(SERVICE)
+    await until("the request to reach the server", lambda: lazy.asked == 2)
+    assert await lazy.cache.get(SERVICE) is first
+    gate.set()
+    await until("the new ticket", lambda: lazy.cache.held(SERVICE) is not first)
+    assert lazy.asked == 2

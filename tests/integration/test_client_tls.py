@@ -44,13 +44,13 @@ async def serving(files: ServerFiles | None, newest: ssl.TLSVersion | None = Non
 
 async def ask(fake: FakeAuthnode, ca_file: Path | None, host: str = "127.0.0.1") -> TicketGrant:
     address = f"https://{fake.address.replace('127.0.0.1', host)}"
-    async with Authnode(
+    authnode = Authnode(
         EndpointSet(parse_endpoints(address)),
         clock=SystemClock(),
         tls_context=client_context(ca_file),
         policy=RetryPolicy(rounds=2, base=0.01),
-    ) as authnode:
-        return await get_ticket(authnode, "reader", fake.principals["reader"].auth_key, "AuthService")
+    )
+    return await get_ticket(authnode, "reader", fake.principals["reader"].auth_key, "AuthService")
 
 
 async def test_a_certificate_of_the_ca_that_was_named_is_good(tmp_path: Path) -> None:
