@@ -99,6 +99,17 @@ def test_a_deleted_key_is_gone_by_id_and_by_access_key_and_stays_gone(backend: B
             do(store, DeleteKey("alice"))
 
 
+def test_the_access_key_of_a_deleted_key_does_not_find_the_one_made_anew(store: Keystore) -> None:
+    gone = put(store, "alice").record
+    by_gone = ChangeCapabilities(CapabilityChange.ADD, OTHER, access_key=gone.access_key)
+    outcomes = store.apply([DeleteKey("alice"), create("alice"), by_gone], now=NOW)
+    assert [type(outcome) for outcome in outcomes] == [Change, Change, KeyUnknown]
+    with pytest.raises(KeyUnknown):
+        store.find_access_key(gone.access_key)
+    with pytest.raises(KeyUnknown):
+        do(store, by_gone)
+
+
 def test_everything_is_there_after_reopening(backend: Backend) -> None:
     with closing(backend.open()) as store:
         put(store, "alice")
