@@ -115,9 +115,10 @@ fuzz: $(DEV_READY) ## every hypothesis test with ten times the examples
 	$(call say,fuzz: every hypothesis test$(,) ten times the examples)
 	@HYPOTHESIS_PROFILE=fuzz $(PYTEST) $(UNIT) -m hypothesis --timeout=900 --numprocesses=$(JOBS) $(ARGS)
 
-bench: $(DEV_READY) ## what the figures in README.md come from
-	$(call say,bench: the figures of README.md; leave the machine alone meanwhile)
-	@$(DEV)/bin/python -m bench $(ARGS)
+BENCH ?= $(filter-out support,$(basename $(notdir $(wildcard bench/*.py))))
+bench: $(DEV_READY) ## what the figures in README.md come from (BENCH=tickets for one)
+	$(call say,bench: $(BENCH); leave the machine alone meanwhile)
+	@for bench in $(BENCH); do $(DEV)/bin/python -m bench.$$bench $(ARGS) || exit 1; done
 
 # Keeps what is locked unless asked: UPGRADE=--upgrade, or UPGRADE="--upgrade-package aiohttp".
 UV ?= uv
