@@ -78,9 +78,7 @@ class Transport:
     def _session(self) -> aiohttp.ClientSession:
         # Its connection is kept for reuse and closed with the session, which waits for that; with force_close nobody would.
         connector = aiohttp.TCPConnector(ssl=self._tls or True, use_dns_cache=False)
-        return aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
-        )
+        return aiohttp.ClientSession(connector=connector, auto_decompress=False, trust_env=False)
 
 
 async def _read(endpoint: Endpoint, response: aiohttp.ClientResponse, max_reply: int) -> Answer:

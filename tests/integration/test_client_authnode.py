@@ -307,3 +307,12 @@ async def test_every_request_has_a_connection_of_its_own(fake: FakeAuthnode) -> 
     for _ in range(3):
         await ask(authnode, fake.principals["reader"])
     assert len(set(peers)) == 3
+
+
+async def test_no_endpoint_is_tried_when_the_time_is_over(fake: FakeAuthnode) -> None:
+    async with running() as second:
+        fake.always = second.always = fakes.silence
+        authnode = client(fake.address, second.address, policy=RetryPolicy(rounds=3, base=0.01, total=0.2))
+        with pytest.raises(AuthnodeUnreachable, match=r"no reply in time$"):
+            await ask(authnode, fake.principals["reader"])
+        assert (len(fake.seen), second.seen) == (1, [])
