@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +23,12 @@ from cubeauth_authnode.keystore.base import (
     DeleteKey,
     KeyExists,
     KeystoreError,
+    KeystoreUnusable,
     KeyUnknown,
     Write,
 )
+
+log = logging.getLogger("cubeauth.admin")
 
 MAX_PAGE = 1000
 """Keys in one page of a listing."""
@@ -131,6 +135,8 @@ class AdminDesk:
             raise RequestInvalid(f"invalid ID: {ids.ID_RULE}")
         if principal == ids.AUTH_SERVICE:
             raise RequestInvalid(f"{ids.AUTH_SERVICE} is reserved")
+        if principal in ids.SERVICE_ALIASES:
+            raise RequestInvalid(f"{principal} is another name of {ids.canonical_service(principal)}")
         return principal
 
     def _record(self, asked: Asked) -> KeyRecord:
@@ -236,6 +242,9 @@ def _told_error(error: InputError | KeystoreError, target: str) -> PeerError:
         return KeyRequestRefused(f"key {target} exists", reason=Reason.KEY_EXISTS)
     if isinstance(error, KeyUnknown):
         return KeyRequestRefused(f"key {target} does not exist", reason=Reason.KEY_UNKNOWN)
+    if isinstance(error, KeystoreUnusable):
+        log.error("keystore: %s", error)  # it names files, which are not the peer's business
+        return KeyRequestRefused("the keystore cannot be written", reason=Reason.KEYSTORE_FAILED)
     return KeyRequestRefused(f"keystore: {error}", reason=Reason.BAD_REQUEST)
 
 

@@ -312,10 +312,12 @@ class _WithHeaders:
             candidate = value.rpartition(b",")[2]  # what the proxy itself added stands last
         else:
             return
+        text = candidate.strip().decode("ascii", "replace")
         try:
-            self._connection._peer = str(ipaddress.ip_address(candidate.strip().decode("ascii")))
+            address = ipaddress.ip_address(text.partition("%")[0])  # a zone means nothing elsewhere, and may hold any letter
         except ValueError:
             return  # an address that is none counts as not given: the proxy's own stands
+        self._connection._peer = str(address)
 
 
 def _split(url: bytes) -> tuple[str, bytes]:

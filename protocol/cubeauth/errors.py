@@ -64,6 +64,7 @@ class Reason(StrEnum):
     BAD_REQUEST = "bad_request"
     KEY_EXISTS = "key_exists"
     KEY_UNKNOWN = "key_unknown"
+    KEYSTORE_FAILED = "keystore_failed"
     BAD_CHALLENGE = "bad_challenge"
     MODE_DIFFERS = "mode_differs"
     BAD_RECORD = "bad_record"
