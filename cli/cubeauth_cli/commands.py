@@ -21,5 +21,6 @@ class Entry:
 
 COMMANDS = {
     "authtool": Entry("cubeauth_cli.authtool", "Tickets, keys and capabilities: a drop-in for cfs-authtool."),
+    "demo": Entry("cubeauth_cli.demo.command", "Show it all on this machine: keys, a ticket, a connection, refusals.", "all"),
     "version": Entry("cubeauth_cli.version", "Show the versions of cubeauth and of what it runs on."),
 }

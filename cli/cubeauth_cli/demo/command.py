@@ -1,0 +1,92 @@
+"""`cubeauth demo`."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+
+import click
+
+from cubeauth_cli import console
+from cubeauth_cli.app import CONTEXT, json_option
+from cubeauth_cli.demo.programme import Played, play
+from cubeauth_cli.demo.scenes import Story
+from cubeauth_cli.demo.show import Show
+from cubeauth_cli.demo.stage import Stage
+from cubeauth_cli.demo.tamper import Middleman
+from cubeauth_runtime.clock import SystemClock
+
+
+def examples_folder() -> Path:
+    """The manifests that come with this package; in a source tree, those of the tree."""
+    here = Path(__file__).parent / "examples"
+    return here if here.is_dir() else Path(__file__).parents[3] / "examples"
+
+
+@click.command("demo", context_settings=CONTEXT)
+@json_option
+@click.option("--keep", is_flag=True, help="Leave everything running, and say how to talk to it and how to end it.")
+def command(as_json: bool, keep: bool) -> int:
+    """Show the whole of it on this machine: keys, a ticket, an authenticated connection, and who is refused.
+
+    Real processes on loopback, everything in a temporary folder. The exit status is 0 only when every step ended as it must.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="cubeauth-demo-"))
+    kept = False
+    try:
+        ok, kept = asyncio.run(_run(folder, as_json=as_json, keep=keep))
+    finally:
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
+    return 0 if ok else 1
+
+
+async def _run(folder: Path, *, as_json: bool, keep: bool) -> tuple[bool, bool]:
+    """Whether all went well, and whether the processes were left running."""
+    clock = SystemClock()
+    started = clock.monotonic()
+    stage = Stage(folder, examples_folder())
+    story = Story(stage, Middleman(0))
+    show = Show(console.terminal())
+    steps: list[Played] = []
+    ok = False
+    try:
+        stage.lay_out()
+        if as_json:
+            ok = await play(story, clock, lambda _step: None, steps.append)
+            console.out_json({"ok": ok, "steps": [played.to_json() for played in steps]})
+        else:
+            show.opening(str(folder))
+            ok = await play(story, clock, show.begun, show.ended)
+            show.closing(ok, clock.monotonic() - started)
+    finally:
+        if story.middleman.port:
+            await story.middleman.close()
+        if not (keep and ok):
+            await stage.clear()
+    if keep and ok:
+        _say_how_to_talk(stage)
+    return ok, keep and ok
+
+
+def _say_how_to_talk(stage: Stage) -> None:
+    folder, pids = stage.folder, " ".join(str(player.process.pid) for player in stage.players)
+    console.note(f"Left running in {folder}.")
+    for what, how in (
+        ("talk to the service through both sidecars", f"nc 127.0.0.1 {stage.client_port}"),
+        (
+            "get a ticket",
+            f"cubeauth authtool ticket -host=127.0.0.1:{stage.authnode_port} -keyfile={stage.keys}/ltptest-authkey.json "
+            f"-output={folder}/ticket.json getticket DatanodeService",
+        ),
+        (
+            "change manifests and apply them",
+            f"cubeauth apply -f {stage.manifests} --authnode {stage.endpoint} --admin-key {stage.admin_key} --keys {stage.keys}",
+        ),
+        ("watch who is refused", f"tail -f {folder}/*-audit.log"),
+        ("end it", f"kill {pids} && rm -r {folder}"),
+    ):
+        console.note(f"  {what}:")
+        console.note(f"    {how}")

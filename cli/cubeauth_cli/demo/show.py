@@ -1,0 +1,58 @@
+"""What a person sees of the demo: a line when a step begins, a mark when it has ended, and why somebody was refused."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+from cubeauth_cli.demo.programme import Played, Step
+
+GOOD = "[bold green]✓[/]"
+REFUSED = "[bold yellow]✗ refused[/]"
+FAILED = "[bold red]✗ not as it must be[/]"
+WIDTH = 34
+
+
+class Show:
+    """On a terminal, with a spinner for the step under way; elsewhere the same lines without colour."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+        self._refusals = False
+
+    def opening(self, folder: str) -> None:
+        self._console.print("[bold]cubeauth demo[/]: a key, a ticket, an authenticated connection")
+        self._console.print(f"[dim]real processes on this machine; everything in {escape(folder)}[/]\n")
+
+    def begun(self, step: Step) -> None:
+        if step.refusal and not self._refusals:
+            self._refusals = True
+            self._console.print(
+                "\n[bold]and who has no right is refused[/] [dim](the wire says one thing to all; the audit says why)[/]"
+            )
+        self._status = self._console.status(escape(step.title))
+        self._status.start()
+
+    def ended(self, played: Played) -> None:
+        if self._status is not None:
+            self._status.stop()
+        title = escape(played.step.title)
+        if played.problem:
+            self._console.print(f"{FAILED} {title}: {escape(played.problem)}")
+        elif played.step.refusal:
+            reason = escape(str(played.outcome.audit.get("reason", "")))
+            self._console.print(
+                f"{REFUSED}  {title:<{WIDTH}} [dim]wire:[/] {escape(played.outcome.wire):<24} [dim]audit:[/] [cyan]{reason}[/]"
+            )
+        else:
+            self._console.print(f"{GOOD} {title}")
+        for line in played.outcome.told:
+            self._console.print(f"    [dim]{escape(line)}[/]", soft_wrap=True)
+
+    def closing(self, ok: bool, seconds: float) -> None:
+        if ok:
+            self._console.print(f"\n[bold green]Every step was as it must be[/] ({seconds:.0f} s).")
+        else:
+            self._console.print("\n[bold red]The demo stopped at a step that was not as it must be.[/]")
