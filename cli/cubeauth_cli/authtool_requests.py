@@ -35,10 +35,6 @@ def _key(info: KeyInfo) -> str:
     return strictjson.dumps_indented({name: value for name, value in told.items() if value})
 
 
-def _capabilities(info: KeyInfo) -> str:
-    return strictjson.dumps_indented({"id": info.id, "caps": info.caps})
-
-
 def _access_key(info: AccessKeyCaps) -> str:
     """Members as stock's tool names and orders them."""
     secret = info.secret_key.reveal().decode("ascii") if info.secret_key is not None else ""
@@ -67,7 +63,7 @@ async def _delete_caps(admin: AdminClient, data: Data) -> str:
 
 
 async def _get_caps(admin: AdminClient, data: Data) -> str:
-    return _capabilities(await admin.get_caps(data.id))
+    return _key(await admin.get_caps(data.id))
 
 
 async def _add_raft_node(admin: AdminClient, data: Data) -> str:

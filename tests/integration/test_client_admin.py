@@ -120,6 +120,7 @@ async def test_one_ticket_serves_until_it_expires(site: Site) -> None:
     site.clock.offset += 3601
     await site.admin.get_key("admin")
     assert site.paths().count("/client/getticket") == 2
+    assert site.paths().count("/admin/getkey") == 3  # none was sent with the old one
 
 
 async def test_many_requests_at_once_share_one_ticket(site: Site) -> None:
