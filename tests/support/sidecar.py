@@ -1,0 +1,209 @@
+"""Real sidecar processes for tests, and the plain ends around them.
+
+    with running_authnode(folder) as authnode:
+        site = Site(folder, authnode)
+        acceptor = site.acceptor(forward=daemon.address)
+        connector = site.connector(peer=acceptor.address)
+
+Ports are the system's choice and read from the log. Everything is killed by
+its own pid at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tests.support.authnode import Authnode
+from tests.support.waiting import PATIENCE, wait_for
+
+from cubeauth.keys import KeyFile
+
+SERVICE = "DatanodeService"
+CAPABILITY = "data:write:access"
+CLIENT = "writer"
+
+
+@dataclass
+class SidecarProcess:
+    """One `python -m cubeauth_sidecar`."""
+
+    folder: Path
+    settings: dict[str, Any]
+    process: subprocess.Popen[bytes] | None = None
+    ports: dict[str, int] = field(default_factory=dict)
+    health: int = 0
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "sidecar.yaml"
+
+    @property
+    def log(self) -> str:
+        path = self.folder / "stderr.log"
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def audit_text(self) -> str:
+        path = self.folder / "audit.log"
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def audit(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.audit_text.splitlines()]
+
+    def audited(self, **facts: Any) -> dict[str, Any]:
+        """The first audit line with these facts, waited for."""
+        return wait_for(
+            f"an audit line with {facts}; there is {self.audit_text or 'none'}",
+            lambda: next((line for line in self.audit if facts.items() <= line.items()), None),
+        )
+
+    def start(self, *, ready: bool = True) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(yaml.safe_dump(self.settings))
+        said = len(self.log)
+        with (self.folder / "stderr.log").open("ab") as log:
+            command = [sys.executable, "-m", "cubeauth_sidecar", "-c", str(self.config)]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder)
+        wait_for("the sidecar to start", lambda: self._started(said))
+        if ready:
+            wait_for("the sidecar to be ready", lambda: self.ready()[0] == 200)
+
+    def _started(self, said: int) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"the sidecar ended with {self.process.returncode}:\n{self.log[said:]}")
+        for line in (json.loads(text) for text in self.log[said:].splitlines() if text.startswith("{")):
+            if line["message"] == "listening":
+                self.ports[line["listener"]] = int(line["address"].rpartition(":")[2])
+            if line["message"] == "started":
+                self.health = line["health"]
+                return True
+        return False
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.health}{path}", timeout=PATIENCE) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as e:
+            with e:
+                return e.code, e.read().decode()
+
+    def ready(self) -> tuple[int, str]:
+        return self.get("/readyz")
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of what has these labels; 0 where there is none."""
+        total = 0.0
+        for line in self.get("/metrics")[1].splitlines():
+            series, _, value = line.rpartition(" ")
+            if series.partition("{")[0] == f"cubeauth_sidecar_{name}" and all(f'{k}="{v}"' in series for k, v in labels.items()):
+                total += float(value)
+        return total
+
+    def descriptors(self) -> int:
+        assert self.process is not None
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def send(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        """Its exit status, waited for."""
+        assert self.process is not None
+        return self.process.wait(PATIENCE)
+
+    def stop(self) -> int:
+        if self.process is not None and self.process.poll() is None:
+            self.send(signal.SIGTERM)
+        return self.ended()
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+class Site:
+    """Keys at an Authnode, sidecars that use them, and their end. keys: of every principal made, by id."""
+
+    def __init__(self, folder: Path, authnode: Authnode) -> None:
+        self.folder = folder
+        self.authnode = authnode
+        self.sidecars: list[SidecarProcess] = []
+        self.keys: dict[str, KeyFile] = {}
+        self._grant = authnode.admin_grant()
+        self.make(SERVICE, "service")
+        self.make(CLIENT, "client", CAPABILITY)
+
+    def make(self, principal: str, role: str, *capabilities: str) -> KeyFile:
+        """A key at the Authnode, and its key file."""
+        made = self.authnode.create(self._grant, principal, role, *capabilities)
+        self.keys[principal] = made
+        self.key_path(principal).write_text(made.to_json())
+        return made
+
+    def key_path(self, principal: str) -> Path:
+        return self.folder / f"{principal}.json"
+
+    def settings(self, principal: str, name: str, **members: Any) -> dict[str, Any]:
+        return {
+            "keyFile": str(self.key_path(principal)),
+            "authnode": {"endpoints": [self.authnode.endpoint]},
+            "health": "127.0.0.1:0",
+            "auditFile": str(self.folder / name / "audit.log"),
+            **members,
+        }
+
+    def acceptor(
+        self, forward: int, *, name: str = "acceptor", entry: dict[str, Any] | None = None, **members: Any
+    ) -> SidecarProcess:
+        """Guards the daemon on the port `forward`; its listener is `guard`."""
+        guard = {
+            "name": "guard",
+            "listen": "127.0.0.1:0",
+            "forward": f"127.0.0.1:{forward}",
+            "service": SERVICE,
+            "capability": CAPABILITY,
+            **(entry or {}),
+        }
+        return self.run(name, self.settings(SERVICE, name, accept=[guard], **members))
+
+    def connector(
+        self,
+        peer: int,
+        *,
+        name: str = "connector",
+        principal: str = CLIENT,
+        entry: dict[str, Any] | None = None,
+        ready: bool = True,
+        **members: Any,
+    ) -> SidecarProcess:
+        """Goes out to the secured port `peer`; its listener is `out`."""
+        out = {"name": "out", "listen": "127.0.0.1:0", "peer": f"127.0.0.1:{peer}", "service": SERVICE, **(entry or {})}
+        return self.run(name, self.settings(principal, name, connect=[out], **members), ready=ready)
+
+    def run(self, name: str, settings: dict[str, Any], *, ready: bool = True) -> SidecarProcess:
+        sidecar = SidecarProcess(self.folder / name, settings)
+        self.sidecars.append(sidecar)
+        sidecar.start(ready=ready)
+        return sidecar
+
+    def close(self) -> None:
+        for sidecar in self.sidecars:
+            sidecar.kill()
+
+
+def dial(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
