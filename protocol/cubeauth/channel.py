@@ -129,7 +129,7 @@ class ServerChannel(Connection):
     @property
     def capabilities(self) -> Capabilities:
         """Of the ticket that holds now; none before the handshake is complete."""
-        return self._admission.capabilities if self._admission else Capabilities()
+        return self._admission.capabilities if self._admission and self.peer else Capabilities()
 
     def _on_ticket(self, frame: Frame) -> list[Event]:
         self._out.append(self._handshake.ticket(frame, self._now))

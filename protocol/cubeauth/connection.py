@@ -191,7 +191,9 @@ class Connection(ABC):
 
     def _complete(self, plaintext: bytes) -> list[Event]:
         """The peer's first record opened: both ends saw the same four frames."""
-        self._reader.limit = MAX_RECORD_PAYLOAD
+        completed = self._completed()
+        if self._now >= self.exp:
+            raise HandshakeRefused("the ticket ended meanwhile", reason=Reason.TICKET_EXPIRED)
         rest = plaintext
         if self.mode is Mode.SEALED:
             self.phase = Phase.OPEN
@@ -200,7 +202,7 @@ class Connection(ABC):
         else:
             self.phase = Phase.RAW
             rest = self._reader.take_rest()
-        completed = self._completed()
+        self._reader.limit = MAX_RECORD_PAYLOAD
         self.peer = completed.peer
         return [completed, *([DataReceived(rest)] if rest else [])]
 

@@ -490,6 +490,22 @@ def test_data_that_comes_after_the_end_is_not_delivered(side: str) -> None:
     assert isinstance(target.error, ChannelExpired)
 
 
+@pytest.mark.parametrize("mode", Mode)
+def test_a_ticket_that_ends_within_the_handshake_is_refused_as_any_other(mode: Mode) -> None:
+    pair = f3.new_pair(mode, grant_=f3.grant(f3.ticket_of(exp=int(NOW) + 5)))
+    pair.flush(NOW + 4)
+    assert pair.server.of(HandshakeCompleted)
+    late = f3.new_pair(mode, grant_=f3.grant(f3.ticket_of(exp=int(NOW) + 5)))
+    late.server.feed(late.client.take(), NOW + 4)
+    late.client.feed(late.server.take(), NOW + 4)
+    late.flush(NOW + 5)
+    for end in late:
+        assert not end.of(HandshakeCompleted)
+        assert isinstance(end.error, HandshakeRefused)
+    assert late.server.reason is Reason.TICKET_EXPIRED
+    assert (late.s.peer, late.s.capabilities, late.c.peer) == ("", caps.Capabilities(), "")
+
+
 def test_a_grant_without_exp_leaves_the_end_to_the_server() -> None:
     pair = f3.open_pair(grant_=dataclasses.replace(f3.grant(), exp=0))
     assert pair.c.exp == math.inf
