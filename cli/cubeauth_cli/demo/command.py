@@ -28,7 +28,10 @@ def examples_folder() -> Path:
 @click.command("demo", context_settings=CONTEXT)
 @json_option
 @click.option("--keep", is_flag=True, help="Leave everything running, and say how to talk to it and how to end it.")
-def command(as_json: bool, keep: bool) -> int:
+@click.option(
+    "--examples", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Other manifests than those shipped."
+)
+def command(as_json: bool, keep: bool, examples: Path | None) -> int:
     """Show the whole of it on this machine: keys, a ticket, an authenticated connection, and who is refused.
 
     Real processes on loopback, everything in a temporary folder. The exit status is 0 only when every step ended as it must.
@@ -36,18 +39,18 @@ def command(as_json: bool, keep: bool) -> int:
     folder = Path(tempfile.mkdtemp(prefix="cubeauth-demo-"))
     kept = False
     try:
-        ok, kept = asyncio.run(_run(folder, as_json=as_json, keep=keep))
+        ok, kept = asyncio.run(_run(folder, examples or examples_folder(), as_json=as_json, keep=keep))
     finally:
         if not kept:
             shutil.rmtree(folder, ignore_errors=True)
     return 0 if ok else 1
 
 
-async def _run(folder: Path, *, as_json: bool, keep: bool) -> tuple[bool, bool]:
+async def _run(folder: Path, examples: Path, *, as_json: bool, keep: bool) -> tuple[bool, bool]:
     """Whether all went well, and whether the processes were left running."""
     clock = SystemClock()
     started = clock.monotonic()
-    stage = Stage(folder, examples_folder())
+    stage = Stage(folder, examples)
     story = Story(stage, Middleman(0))
     show = Show(console.terminal())
     steps: list[Played] = []

@@ -1,0 +1,121 @@
+"""`cubeauth demo`: every step with real processes; its exit status tells the truth; nothing secret and nothing running is left."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.support.waiting import wait_for
+
+from cubeauth_cli.demo.command import examples_folder
+
+REASONS = {
+    "no-ticket": "no_ticket",
+    "other-service": "other_service",
+    "capability": "capability_missing",
+    "replay": "verifier_replayed",
+    "deleted": "unknown_client",
+    "flipped-bit": "bad_record",
+    "expired": "ticket_expired",
+}
+
+
+def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The demo, with its temporary folder inside `tmp_path`."""
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "cubeauth_cli.main", "demo", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110, check=False)
+
+
+def demo_folders(tmp_path: Path) -> list[Path]:
+    return sorted(tmp_path.glob("cubeauth-demo-*"))
+
+
+def test_every_step_ends_as_it_must_and_nothing_is_left(tmp_path: Path) -> None:
+    done = run(tmp_path, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["ok"]
+    assert {step["step"]: step["reason"] for step in report["steps"] if "reason" in step} == REASONS
+    uniform = {step["wire"] for step in report["steps"] if "reason" in step and step["step"] != "flipped-bit"}
+    assert uniform == {"authentication failed"}
+    assert demo_folders(tmp_path) == []
+
+
+def test_a_step_that_is_not_as_it_must_be_ends_the_demo_with_status_1(tmp_path: Path) -> None:
+    examples = tmp_path / "examples"
+    shutil.copytree(examples_folder(), examples)
+    grants = examples / "30-capabilities.yaml"
+    grants.write_text(
+        grants.read_text().replace("    - data:read:access\n", "    - data:read:access\n    - data:write:access\n", 1)
+    )
+    done = run(tmp_path, "--json", "--examples", str(examples))
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert not report["ok"]
+    assert (report["steps"][-1]["step"], report["steps"][-1]["ok"]) == ("capability", False)
+    assert demo_folders(tmp_path) == []
+
+
+def test_a_person_sees_each_refusal_with_its_reason(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for reason in REASONS.values():
+        assert reason in done.stdout
+    assert "Every step was as it must be" in done.stdout
+    assert "\x1b[" not in done.stdout, "colour where there is no terminal"
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> tuple[Path, str]:
+    """A demo that was left running: its folder, and what it said."""
+    done = run(tmp_path, "--keep")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = demo_folders(tmp_path)
+    return folder, done.stdout + done.stderr
+
+
+def test_kept_it_runs_on_ends_as_it_says_and_wrote_no_secret(kept: tuple[Path, str]) -> None:
+    folder, said = kept
+    line = next(line for line in said.splitlines() if line.strip().startswith("kill "))
+    pids = [int(word) for word in line.split("&&")[0].split()[1:]]
+    try:
+        assert all(Path(f"/proc/{pid}").exists() for pid in pids)
+        secrets = {
+            value
+            for path in [*folder.glob("keys/*.json"), folder / "root.json", folder / "authservice.json"]
+            for name, value in json.loads(path.read_text()).items()
+            if name in ("auth_key", "secret_key") and value
+        }
+        assert len(secrets) > 8
+        command_lines = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        wait_for("the demo's processes to end", lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    key_files = {*folder.glob("keys/*-authkey.json"), folder / "root.json", folder / "authservice.json"}
+    written = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path not in key_files}
+    assert any(path.suffix == ".log" for path in written)
+    assert any(path.name == "keystore.db" for path in written)
+    for secret in secrets:
+        for form in forms_of(secret):
+            assert form not in said.encode()
+            assert form not in command_lines
+            for path, content in written.items():
+                assert form not in content, f"a secret in {path.name}"
+
+
+def forms_of(secret: str) -> list[bytes]:
+    """The ways in which a secret could be written down: as in its file, raw, in hexadecimal."""
+    forms = [secret.encode()]
+    if secret.endswith("="):
+        raw = base64.b64decode(secret)
+        forms += [raw, raw.hex().encode(), raw.hex().upper().encode(), base64.urlsafe_b64encode(raw)]
+    return forms
