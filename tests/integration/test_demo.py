@@ -1,4 +1,4 @@
-"""`cubeauth demo`: every step with real processes; its exit status tells the truth; nothing secret and nothing running is left."""
+"""`cubeauth demo`: every step with real processes; its exit status tells the truth; nothing secret, nothing running is left."""
 
 from __future__ import annotations
 
