@@ -6,15 +6,19 @@ import hmac
 
 from cubeauth import strictjson
 from cubeauth.admission import Acceptor, Admission, admit
-from cubeauth.errors import AuthenticationFailed, MalformedMessage, Reason
+from cubeauth.errors import AuthenticationFailed, InputError, MalformedMessage, Reason
 from cubeauth.exchange import TicketGrant
 from cubeauth.schedule import renewal_proof
+from cubeauth.ticket import MAX_TICKET_TEXT
 
 _MEMBERS = frozenset({"ticket", "proof"})
 
 
 def request(grant: TicketGrant, transcript: bytes) -> bytes:
-    """RENEW's plaintext for the channel whose handshake hashes to `transcript`."""
+    """RENEW's plaintext for the channel whose handshake hashes to `transcript`. Raises InputError: no service opens it."""
+    if len(grant.ticket) > MAX_TICKET_TEXT:
+        problem = f"{len(grant.ticket)} bytes, at most {MAX_TICKET_TEXT}"
+        raise InputError("ticket", problem, f"grant {grant.client_id} fewer capabilities")
     proof = renewal_proof(grant.session_key, transcript, grant.ticket)
     return strictjson.dumps({"ticket": grant.ticket, "proof": strictjson.b64encode(proof)}).encode("utf-8")
 
