@@ -67,8 +67,8 @@ class Reset:
 
 
 class Outcome(StrEnum):
-    """accepted: the handshake is complete. refused, failed: it never will be, by a verdict on the other side, or for want of
-    something else. renewed, grace: on the way. closed: the end of what was accepted."""
+    """accepted: the handshake is complete. refused: it never will be, by a verdict. renewed, grace: on the way. closed: what was
+    accepted ended as connections do. failed: any other end."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -91,6 +91,10 @@ class End(StrEnum):
     SLOW_START = "slow_start"
     IDLE = "idle"
     STOPPED = "stopped"
+
+
+ORDERLY = frozenset({End.COMPLETE, End.PEER_LOST, End.DAEMON_LOST, End.IDLE, End.STOPPED})
+"""Ends of an accepted connection in which nothing of ours went wrong."""
 
 
 @dataclass(frozen=True, slots=True)

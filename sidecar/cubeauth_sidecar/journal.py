@@ -33,8 +33,9 @@ class Journal:
         self._count(listener.name, record)
         if listener.strangers:
             self._audit_line(listener, origin, record)
-        elif record.outcome in _FINAL and record.reason is not End.COMPLETE:
-            log.warning("connection %s", record.outcome, extra=_facts(listener, record) | {"to": shown(listener.target)})
+        elif record.outcome in _FINAL:
+            level = logging.DEBUG if record.outcome is Outcome.CLOSED else logging.WARNING
+            log.log(level, "connection %s", record.outcome, extra=_facts(listener, record) | {"to": shown(listener.target)})
 
     def turned_away(self, listener: Listener, why: str) -> None:
         """A connection over a limit: counted, and no line each, which would be another way to fill our disk."""
@@ -89,6 +90,6 @@ def _facts(listener: Listener, record: Record) -> dict[str, Any]:
         facts["client" if record.proven else "claimed"] = record.peer
     if record.jti:
         facts["jti"] = record.jti
-    if record.outcome is Outcome.CLOSED:
+    if record.outcome in _FINAL and record.proven:
         facts |= {"from_peer": record.from_peer, "to_peer": record.to_peer, "seconds": round(record.seconds, 3)}
     return facts

@@ -33,7 +33,7 @@ from cubeauth.channel import ClientChannel, ServerChannel
 from cubeauth.errors import LocalMisuse, PeerError, Reason, RecordRefused
 from cubeauth.frames import Buffer
 from cubeauth.phases import Mode
-from cubeauth_sidecar.commands import AskAuthnode, Close, CloseWriting, Command, End, Outcome, Record, Reset, Send
+from cubeauth_sidecar.commands import ORDERLY, AskAuthnode, Close, CloseWriting, Command, End, Outcome, Record, Reset, Send
 from cubeauth_sidecar.events import DeadlinePassed, EndOfStream, Event, Lost, Received, Side, Stopped
 
 ASK_AHEAD = 30.0
@@ -244,8 +244,9 @@ class Relay(ABC):
 
     def _end(self, reason: Reason | End, detail: str = "", *, peer: Close | Reset = RESET_PEER) -> None:
         self._commands += [peer, Reset(Side.DAEMON)]
-        never_accepted = Outcome.REFUSED if isinstance(reason, Reason) else Outcome.FAILED
-        self._record(Outcome.CLOSED if self._accepted else never_accepted, reason, detail)
+        refused = isinstance(reason, Reason) and not self._accepted
+        orderly = reason in ORDERLY and self._accepted
+        self._record(Outcome.REFUSED if refused else Outcome.CLOSED if orderly else Outcome.FAILED, reason, detail)
         self.stage = Stage.CLOSED
 
     def _record(self, outcome: Outcome, reason: Reason | End | None = None, detail: str = "") -> None:

@@ -155,7 +155,7 @@ def test_a_daemon_that_is_down_resets_the_peer() -> None:
     script = accepting()
     script.carry()
     assert kinds(script.on(DialFailed("Connection refused"))) == [Reset, Reset, Record]
-    assert script.records[-1] == ("closed", "daemon_down")
+    assert script.records[-1] == ("failed", "daemon_down")
     assert script.last.detail == "Connection refused"
 
 
@@ -223,7 +223,7 @@ def test_a_stream_cut_short_is_no_end_but_a_reset_of_the_daemon() -> None:
     commands = script.on(EndOfStream(PEER))
     assert Reset(DAEMON) in commands
     assert CloseWriting(DAEMON) not in commands
-    assert script.records[-1] == ("closed", "truncated")
+    assert script.records[-1] == ("failed", "truncated")
 
 
 @pytest.mark.parametrize(("gone", "reason"), [(PEER, "peer_lost"), (DAEMON, "daemon_lost")])
@@ -248,13 +248,13 @@ def test_a_flipped_bit_delivers_nothing_and_ends_the_connection(position: int) -
     assert script.to_daemon() == b"good"
     assert script.commands.count(Reset(DAEMON)) == 1
     assert script.last.reason in ("bad_record", "malformed", "out_of_place", "truncated", "too_large")
-    assert script.last.outcome == "closed"
+    assert script.last.outcome == "failed"
 
 
 def test_a_sealed_error_of_the_peer_ends_it_with_the_peers_reason_in_the_detail() -> None:
     script = accepted()
     script.feed(f3.sealed(script.far, FrameType.ERROR, b'{"code":2,"msg":"out_of_place","data":null}'))
-    assert script.records[-1] == ("closed", "refused_by_peer")
+    assert script.records[-1] == ("failed", "refused_by_peer")
     assert "out_of_place" in script.last.detail
 
 
@@ -269,7 +269,7 @@ def test_an_expired_ticket_ends_the_connection_and_the_peer_is_told() -> None:
     script.far.feed(sent(commands, PEER), EXP - 1)
     assert isinstance(script.far.error, RefusedByPeer)
     assert script.far.error.peer_code == CODE_EXPIRED_TICKET
-    assert script.records[-1] == ("closed", "ticket_expired")
+    assert script.records[-1] == ("failed", "ticket_expired")
 
 
 def later_grant(**changes: Any) -> TicketGrant:
@@ -296,7 +296,7 @@ def test_a_renewal_without_the_right_ends_the_connection() -> None:
     script.far.channel.renew(later_grant(caps='{"API":[]}'))  # type: ignore[attr-defined]  # a client's end
     commands = script.feed(script.far.take())
     assert kinds(commands) == [Send, Close, Reset, Record]
-    assert script.records[-1] == ("closed", "capability_missing")
+    assert script.records[-1] == ("failed", "capability_missing")
 
 
 def test_the_authnode_is_asked_before_a_ticket_ends_and_again_and_again_during_grace() -> None:
@@ -319,13 +319,13 @@ def test_the_authnode_is_asked_before_a_ticket_ends_and_again_and_again_during_g
             silent_since[0] = deadline + 5
     assert asked_at == [EXP + n * ASK_EVERY for n in range(1, 10)]
     assert script.now == EXP + 300
-    assert script.records[-1] == ("closed", "ticket_expired")
+    assert script.records[-1] == ("failed", "ticket_expired")
 
 
 def test_there_is_no_grace_while_the_authnode_answers() -> None:
     script = accepted(grace=300.0)
     script.at(EXP).on(DeadlinePassed())
-    assert script.records[-1] == ("closed", "ticket_expired")
+    assert script.records[-1] == ("failed", "ticket_expired")
 
 
 def test_no_grace_and_no_question_where_grace_is_off_or_the_mode_clear() -> None:
@@ -334,7 +334,7 @@ def test_no_grace_and_no_question_where_grace_is_off_or_the_mode_clear() -> None
         assert script.relay.next_deadline() == EXP
         script.at(EXP).on(DeadlinePassed())
         assert script.of(AskAuthnode) == []
-        assert script.records[-1] == ("closed", "ticket_expired")
+        assert script.records[-1] == ("failed", "ticket_expired")
 
 
 def test_an_idle_connection_ends_only_where_a_limit_is_set_and_only_after_it() -> None:
