@@ -18,7 +18,6 @@ from cubeauth.messages import AdminRoute
 from cubeauth_authnode import config as configuration
 from cubeauth_authnode import metrics, replay, settings, supervisor
 from cubeauth_authnode.admin import AdminDesk, Facts, RefusedCaller
-from cubeauth_authnode.audit import Audit
 from cubeauth_authnode.authority import Authority
 from cubeauth_authnode.config import AuthnodeConfig
 from cubeauth_authnode.directory import Directory
@@ -30,6 +29,7 @@ from cubeauth_authnode.replay import ReplayCache
 from cubeauth_authnode.shared import Board
 from cubeauth_authnode.supervisor import Supervisor
 from cubeauth_runtime import logs
+from cubeauth_runtime.audit import Audit
 from cubeauth_runtime.clock import Clock, SystemClock
 from cubeauth_runtime.endpoint import Endpoint
 

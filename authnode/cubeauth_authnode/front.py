@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from cubeauth import exchange, messages
 from cubeauth.errors import MalformedMessage, PeerError, Reason
-from cubeauth_authnode.audit import Audit
 from cubeauth_authnode.http import NO_ANSWER, OVERLOADED, Answer
 from cubeauth_authnode.link import NUMBER, Kind, Link
 from cubeauth_authnode.shared import Counter
 from cubeauth_authnode.tickets import Proven, TicketDesk
+from cubeauth_runtime.audit import Audit
 from cubeauth_runtime.clock import Clock
 
 ADMIN_SECONDS = 30.0

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
-import ssl
 from typing import cast
 
-from cubeauth_authnode.http import Connections, HttpConnection, busy_reply
+from cubeauth_authnode.connections import Connections
+from cubeauth_authnode.http import HttpConnection, busy_reply
 from cubeauth_authnode.shared import Counter
 from cubeauth_authnode.tls import Reloader
 from cubeauth_runtime.tasks import TaskOwner
 
-log = logging.getLogger("cubeauth.gate")
-
 BACKLOG = 1024
+
+TLS_GOODBYE_SECONDS = 2.0
+"""How long a peer may take to answer our end of TLS; many never do."""
 
 
 class Gate:
@@ -32,35 +32,35 @@ class Gate:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Arrival(self), sock=listening, backlog=BACKLOG)
 
-    def close(self) -> None:
-        """Accept no more."""
+    async def close(self) -> None:
+        """Accept no more; TLS handshakes under way are given up."""
         if self._server is not None:
             self._server.close()
-
-    async def wait_closed(self) -> None:
         await self._handshakes.close()
 
-    def secure(self, transport: asyncio.Transport, reloader: Reloader) -> None:
-        self._handshakes.start("tls handshake", self._handshake(transport, reloader.context))
+    def secure(self, transport: asyncio.Transport, connection: HttpConnection, reloader: Reloader) -> None:
+        self._handshakes.start("tls handshake", self._handshake(transport, connection, reloader))
 
-    async def _handshake(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
-        connection = self.connections()
-        seconds = self.connections.limits.request_seconds
+    async def _handshake(self, transport: asyncio.Transport, connection: HttpConnection, reloader: Reloader) -> None:
+        secured: asyncio.Transport | None = None
         try:
             secured = await asyncio.get_running_loop().start_tls(
-                transport, connection, context, server_side=True, ssl_handshake_timeout=seconds
+                transport,
+                connection,
+                reloader.context,
+                server_side=True,
+                ssl_handshake_timeout=self.connections.limits.request_seconds,
+                ssl_shutdown_timeout=TLS_GOODBYE_SECONDS,
             )
-        except (OSError, ssl.SSLError, asyncio.CancelledError) as e:
-            self.connections.counters[Counter.TLS_FAILED] += 1
-            self.connections.gone()
-            transport.abort()
-            if isinstance(e, asyncio.CancelledError):
-                raise
+        except OSError:  # a TLS error is one, and a timeout too: the peer's failure, which the counter tells
             return
-        if secured is None:
-            self.connections.gone()
-            return
-        connection.connection_made(secured)
+        finally:
+            if secured is None:
+                self.connections.counters[Counter.TLS_FAILED] += 1
+                transport.abort()
+                self.connections.gone(connection)
+        if secured is not None:
+            connection.connection_made(secured)
 
 
 class _Arrival(asyncio.Protocol):
@@ -71,15 +71,14 @@ class _Arrival(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast(asyncio.Transport, transport)
-        connections = self._gate.connections
-        if not connections.admit():
+        connection = self._gate.connections.admit()
+        if connection is None:
             if self._gate.tls is None:
                 stream.write(busy_reply())
             stream.close()
         elif self._gate.tls is None:
-            connection: HttpConnection = connections()
             stream.set_protocol(connection)
             connection.connection_made(stream)
         else:
             stream.pause_reading()
-            self._gate.secure(stream, self._gate.tls)
+            self._gate.secure(stream, connection, self._gate.tls)

@@ -14,7 +14,6 @@ import os
 from enum import IntEnum
 
 PUBLISHED = 0
-STARTED_AT = 1
 _FIRST_BLOCK = 8
 BLOCK_WORDS = 64
 MAX_WORKERS = 64
@@ -35,9 +34,8 @@ class Counter(IntEnum):
     TIMEOUTS = 8
     ADMIN_FORWARDED = 9
     WAITED_FOR_WRITE = 10
-    KEYS = 11
-    OVERLOADED = 12
-    TLS_FAILED = 13
+    OVERLOADED = 11
+    TLS_FAILED = 12
 
 
 class Board:

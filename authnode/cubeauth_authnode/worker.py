@@ -19,21 +19,23 @@ from collections.abc import Callable
 import uvloop
 
 from cubeauth import entropy, strictjson
+from cubeauth.errors import InputError
 from cubeauth.keys import KeyRecord
 from cubeauth_authnode import settings
-from cubeauth_authnode.audit import FLUSH_SECONDS, Audit
+from cubeauth_authnode.config import TlsFiles
+from cubeauth_authnode.connections import Connections
 from cubeauth_authnode.directory import Directory
 from cubeauth_authnode.front import Front
 from cubeauth_authnode.gate import Gate
-from cubeauth_authnode.http import Connections
 from cubeauth_authnode.keystore.base import Change, ChangeKind
 from cubeauth_authnode.link import Kind, Link, record_from_json
 from cubeauth_authnode.proof import ProofChecker, auth_service_record
 from cubeauth_authnode.replay import ReplayCache
-from cubeauth_authnode.shared import Board, Counter
+from cubeauth_authnode.shared import Board
 from cubeauth_authnode.tickets import TicketDesk
 from cubeauth_authnode.tls import Reloader
 from cubeauth_runtime import logs
+from cubeauth_runtime.audit import FLUSH_SECONDS, Audit
 from cubeauth_runtime.clock import SystemClock
 from cubeauth_runtime.tasks import TaskOwner
 
@@ -59,6 +61,8 @@ class Worker:
         self._settings: settings.WorkerSettings | None = None
         self._ended = asyncio.get_running_loop().create_future()
         self._tasks = TaskOwner(self._task_died)
+        self._audit: Audit | None = None
+        self._gate: Gate | None = None
         self._stopping = False
         self.link = Link(self._message, self._parent_gone)
 
@@ -76,6 +80,9 @@ class Worker:
         """The exit status."""
         status: int = await self._ended
         await self._tasks.close()
+        if self._audit is not None:
+            with contextlib.suppress(OSError):  # a disk that is full has been told of by the task that writes
+                self._audit.close()
         return status
 
     def _message(self, kind: Kind, payload: bytes) -> None:
@@ -86,7 +93,7 @@ class Worker:
             case Kind.RECORDS:
                 self._records += [record_from_json(members) for members in strictjson.loads(payload)]
             case Kind.SERVE:
-                self._tasks.start("serve", self._serve(int(payload)))
+                self._take_up(int(payload))
             case Kind.CHANGE:
                 self._change(strictjson.load_object(payload))
             case Kind.ADMIN_REPLY:
@@ -104,17 +111,16 @@ class Worker:
         record = record_from_json(strictjson.object_member(members, "record"))
         kind = ChangeKind(strictjson.text_member(members, "kind"))
         self._directory.apply(Change(strictjson.int_member(members, "sequence"), kind, record))
-        self._counters[Counter.KEYS] = len(self._directory)
         self._front.caught_up()
 
-    async def _serve(self, sequence: int) -> None:
+    def _take_up(self, sequence: int) -> None:
+        """The copy is whole. At once, because the changes that follow in the link are the next to be handled."""
         told = self._settings
         assert told is not None  # the supervisor sends settings first
         self._audit = Audit(told.audit)
-        self._replay = ReplayCache(told.replay, skew=told.policy.skew)
         self._directory = Directory(self._records, sequence)
         self._records = []
-        proofs = ProofChecker(self._replay, told.policy, entropy.system)
+        proofs = ProofChecker(ReplayCache(told.replay, skew=told.policy.skew), told.policy, entropy.system)
         desk = TicketDesk(self._directory, auth_service_record(told.service_key), proofs, told.policy, entropy.system)
         self._front = Front(
             desk,
@@ -126,12 +132,16 @@ class Worker:
             pending_limit=told.limits.pending_admin,
         )
         self._connections = Connections(self._front, told.limits, self._counters, told.trusted_proxies, self._clock.monotonic)
-        self._gate = Gate(self._connections, Reloader(told.tls) if told.tls else None)
-        self._counters[Counter.KEYS] = len(self._directory)
-        self._counters[Counter.CONNECTIONS_OPEN] = 0
+        self._serving = self._tasks.start("serve", self._serve(told.tls, self._audit))
+
+    async def _serve(self, files: TlsFiles | None, audit: Audit) -> None:
+        tls = Reloader(files) if files is not None else None
+        self._gate = Gate(self._connections, tls)
         await self._gate.open(self._listening)
         self._tasks.start("sweep", self._every(SWEEP_SECONDS, self._sweep))
-        self._tasks.start("audit", self._every(FLUSH_SECONDS, self._audit.flush))
+        self._tasks.start("audit", self._every(FLUSH_SECONDS, audit.flush))
+        if tls is not None:
+            self._tasks.start("certificates", self._every(CERTIFICATE_SECONDS, tls.check))
         self.link.send(Kind.READY)
 
     async def _every(self, seconds: float, work: Callable[[], None]) -> None:
@@ -142,21 +152,23 @@ class Worker:
     def _sweep(self) -> None:
         self._connections.sweep()
         self._front.sweep()
-        if self._gate.tls is not None and int(self._clock.monotonic()) % int(CERTIFICATE_SECONDS) == 0:
-            self._gate.tls.check()
 
     def _reload(self) -> None:
-        self._audit.reopen()
-        if self._gate.tls is not None:
+        try:
+            if self._audit is not None:
+                self._audit.reopen()
+        except InputError as e:
+            log.error("audit file not reopened: %s", e)
+        if self._gate is not None and self._gate.tls is not None:
             self._gate.tls.check(force=True)
 
     async def _stop(self) -> None:
-        self._gate.close()
+        await asyncio.wait({self._serving})
+        if self._gate is not None:
+            await self._gate.close()
         self._connections.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._connections.empty.wait(), DRAIN_SECONDS)
-        await self._gate.wait_closed()
-        self._audit.close()
         self._end(0)
 
 
