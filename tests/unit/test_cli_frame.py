@@ -45,7 +45,7 @@ async def test_help_lists_every_command_with_its_line(command_line: CommandLine)
         assert (ran.status, ran.err) == (0, "")
         for name, entry in commands.COMMANDS.items():
             assert f"{name} " in ran.out
-            assert entry.help in ran.out
+            assert entry.help in " ".join(ran.out.split())  # a long line is wrapped
 
 
 async def test_every_command_can_be_loaded_and_has_help(command_line: CommandLine) -> None:
