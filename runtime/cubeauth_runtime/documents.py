@@ -217,9 +217,9 @@ class Section:
 
 def parse_address(value: str, section: Section, name: str) -> tuple[str, int]:
     """host and port. Raises the section's error."""
-    host, _, port = value.rpartition(":")
+    host, colon, port = value.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    if not port.isascii() or not port.isdigit() or int(port) > 65535 or len(port) > 5:
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or len(port) > 5:
         raise section.error(name, f"{value!r} has no port from 0 to 65535", "write it as host:port")
     return host, int(port)
