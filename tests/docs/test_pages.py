@@ -54,11 +54,12 @@ def test_a_transcript_is_commands_with_what_they_show() -> None:
     $ true
     $ ls
 
-    a
+    a\
+    b
     '''
     """
     (block,) = read_page("page.md", page(text))
-    assert block.steps == (Step("echo one \\\n  two\n", "one two"), Step("true\n"), Step("ls\n", "\na"))
+    assert block.steps == (Step("echo one \\\n  two\n", "one two"), Step("true\n"), Step("ls\n", "\na\\\nb"))
 
 
 def test_comments_before_a_block_change_how_it_is_run() -> None:
@@ -132,6 +133,16 @@ def test_a_page_runs_from_top_to_bottom_in_one_shell(tmp_path: Path) -> None:
     '''
     """
     assert (run(text, tmp_path) / "conf/here").read_text() == "kept\n"
+
+
+def test_a_block_waits_for_what_it_needs(tmp_path: Path) -> None:
+    text = """
+    <!-- wait for: echo try >>tries; test "$(wc -l <tries)" -ge 3 -->
+    '''sh
+    mv tries after
+    '''
+    """
+    assert (run(text, tmp_path) / "after").read_text() == "try\n" * 3
 
 
 def test_output_that_is_not_as_shown_fails(tmp_path: Path) -> None:
