@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ FLUSH_BYTES = 4096
 
 STDOUT = 1
 _MAX_UNVERIFIED = 64
-"""Letters of an id that nobody has proven."""
+"""Letters of a text that a peer chose."""
+
+_MAX_LISTED = 8
+"""Such texts of one list."""
 
 
 class Audit:
@@ -56,28 +60,37 @@ class Audit:
 
     def write(self, event: str, outcome: str, peer: str, now: float, **facts: Any) -> None:
         """Any other line. Texts that a peer chose are cut short and escaped."""
-        cut = {name: value[:_MAX_UNVERIFIED] if isinstance(value, str) else value for name, value in facts.items()}
+        cut = {name: _cut(value) for name, value in facts.items()}
         line = {"time": round(now, 3), "event": event, "outcome": outcome, **cut, "from": peer}
         self._add(json.dumps(line, separators=(",", ":")) + "\n")
 
     def _add(self, line: str) -> None:
+        if self._bytes + len(line) > FLUSH_BYTES:
+            self.flush()
         self._lines.append(line)
         self._bytes += len(line)
-        if self._bytes >= FLUSH_BYTES - 512:
-            self.flush()
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write what was gathered. Raises OSError."""
         if not self._lines:
             return
         data = memoryview("".join(self._lines).encode("utf-8"))
         self._lines.clear()
         self._bytes = 0
         while data:
-            data = data[os.write(self._fd, data) :]
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:  # whoever shares our standard output made it non-blocking
+                select.select([], [self._fd], [])
 
     def close(self) -> None:
         self.flush()
         if self._fd != STDOUT:
             os.close(self._fd)
             self._fd = STDOUT
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:_MAX_UNVERIFIED]
+    return [_cut(item) for item in value[:_MAX_LISTED]] if isinstance(value, list) else value
