@@ -10,7 +10,16 @@ from typing import Any
 from cubeauth import caps, exchange, ids, keys, messages, strictjson
 from cubeauth.caps import Capabilities
 from cubeauth.entropy import Entropy
-from cubeauth.errors import CubeauthError, InputError, KeyRequestRefused, PeerError, Reason, RequestInvalid
+from cubeauth.errors import (
+    AuthenticationFailed,
+    CubeauthError,
+    InputError,
+    KeyRequestRefused,
+    MalformedMessage,
+    PeerError,
+    Reason,
+    RequestInvalid,
+)
 from cubeauth.keys import KeyRecord
 from cubeauth.messages import AdminRoute
 from cubeauth_authnode.authority import Authority, Caller
@@ -32,6 +41,9 @@ log = logging.getLogger("cubeauth.admin")
 
 MAX_PAGE = 1000
 """Keys in one page of a listing."""
+
+MAX_PAGE_CAPS = 1024 * 1024
+"""Bytes of capability lists in one page: in base64 twice it still goes through the link in one frame."""
 
 _CHANGES = {
     "addcaps": CapabilityChange.ADD,
@@ -74,13 +86,12 @@ class Facts:
     version: str
 
 
-class RefusedCaller(CubeauthError):
-    """A known caller's request was refused; carries what the audit says of it. `error` is what the peer is told."""
+class Refused(CubeauthError):
+    """A request was refused. error: what the peer is told; facts: what the audit says of who asked, and for whom."""
 
-    def __init__(self, error: PeerError, asked: Asked) -> None:
+    def __init__(self, error: PeerError, **facts: str) -> None:
         self.error = error
-        self.caller = asked.caller.id
-        self.target = asked.target
+        self.facts = facts
         super().__init__(str(error))
 
 
@@ -111,16 +122,22 @@ class AdminDesk:
         }
 
     async def answer(self, route: AdminRoute, form: bytes, now: float) -> Done:
-        """Do what `form` asks. Raises PeerError; RefusedCaller once it is known who asks."""
-        request = exchange.parse_access_request(form, route)
-        caller = self._authority.authorize(request, route, now)
+        """Do what `form` asks. Raises Refused."""
+        try:
+            request = exchange.parse_access_request(form, route)
+        except PeerError as e:
+            raise Refused(e) from e
+        try:
+            caller = self._authority.authorize(request, route, now)
+        except (AuthenticationFailed, MalformedMessage) as e:
+            raise Refused(e, claimed=request.unverified_client_id) from e
+        except PeerError as e:  # a ticket that is over, a capability that is not held: of a caller who is proven
+            raise Refused(e, client=request.unverified_client_id) from e
         asked = Asked(route, caller, request.payload)
         try:
             payload = await self._handlers[route.word](asked)
-        except PeerError as e:
-            raise RefusedCaller(e, asked) from e
-        except (InputError, KeystoreError) as e:
-            raise RefusedCaller(_told_error(e, asked.target), asked) from e
+        except (PeerError, InputError, KeystoreError) as e:
+            raise Refused(_told_error(e, asked.target), client=caller.id, target=asked.target) from e
         if asked.ignored:
             payload["warning"] = f"members without meaning: {', '.join(asked.ignored)}"
         reply = exchange.seal_access_reply(request, caller.session_key, caller.proof, payload, self._entropy)
@@ -228,14 +245,23 @@ class AdminDesk:
         if not isinstance(after, str) or type(limit) is not int or not 1 <= limit <= MAX_PAGE:
             raise RequestInvalid(f"page: after is an id or empty, limit 1 to {MAX_PAGE}")
         page = self._directory.after(after, limit)
-        listed = [
-            {"id": r.id, "role": r.role.value, "create_ts": r.create_ts, "kvno": r.kvno, "caps": _encoded_caps(r)} for r in page
-        ]
-        return {"keys": listed, "next": page[-1].id if len(page) == limit else ""}
+        listed: list[dict[str, Any]] = []
+        size = 0
+        for r in page:
+            size += len(r.caps)
+            if size > MAX_PAGE_CAPS and listed:
+                break
+            listed.append({"id": r.id, "role": r.role.value, "create_ts": r.create_ts, "kvno": r.kvno, "caps": _encoded_caps(r)})
+        whole = len(listed) == len(page) < limit
+        return {"keys": listed, "next": "" if whole else listed[-1]["id"]}
 
 
-def _told_error(error: InputError | KeystoreError, target: str) -> PeerError:
-    """What a known caller is told of an error of ours."""
+def _told_error(error: PeerError | InputError | KeystoreError, target: str) -> PeerError:
+    """What a known caller is told."""
+    if isinstance(error, MalformedMessage):
+        return RequestInvalid(error.detail)
+    if isinstance(error, PeerError):
+        return error
     if isinstance(error, InputError):
         return RequestInvalid(f"{error.field}: {error.problem}" if error.field else error.problem)
     if isinstance(error, KeyExists):

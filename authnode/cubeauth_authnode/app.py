@@ -13,11 +13,11 @@ from pathlib import Path
 import uvloop
 
 from cubeauth import __version__, entropy, messages
-from cubeauth.errors import CubeauthError, PeerError
+from cubeauth.errors import CubeauthError
 from cubeauth.messages import AdminRoute
 from cubeauth_authnode import config as configuration
 from cubeauth_authnode import metrics, replay, settings, supervisor
-from cubeauth_authnode.admin import AdminDesk, Facts, RefusedCaller
+from cubeauth_authnode.admin import AdminDesk, Facts, Refused
 from cubeauth_authnode.authority import Authority
 from cubeauth_authnode.config import AuthnodeConfig
 from cubeauth_authnode.directory import Directory
@@ -167,16 +167,13 @@ class _Authnode:
         return AdminDesk(self._directory, authority, writer.submit, facts, entropy.system)
 
     async def _handle_admin(self, route: AdminRoute, form: bytes, peer: str) -> str:
-        """Answer and audit one admin request; every PeerError becomes its reply."""
+        """Answer and audit one admin request; a refusal is a reply too."""
         now = self._clock.now()
         try:
             done = await self._desk.answer(route, form, now)
-        except RefusedCaller as e:
-            self._audit.write(route.word, "refused", peer, now, reason=e.error.reason.value, client=e.caller, target=e.target)
+        except Refused as e:
+            self._audit.write(route.word, "refused", peer, now, reason=e.error.reason.value, **e.facts)
             reply = messages.refusal(e.error)
-        except PeerError as e:
-            self._audit.write(route.word, "refused", peer, now, reason=e.reason.value)
-            reply = messages.refusal(e)
         else:
             ignored = {"ignored": list(done.ignored)} if done.ignored else {}
             self._audit.write(route.word, "done", peer, now, client=done.caller, target=done.target, **ignored)

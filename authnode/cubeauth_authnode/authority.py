@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from cubeauth import caps, exchange, ids, ticket, verifier
 from cubeauth.caps import Capabilities
-from cubeauth.errors import AuthenticationFailed, CapabilityMissing, MalformedMessage, Reason, TicketInvalid
+from cubeauth.errors import AuthenticationFailed, CapabilityMissing, InputError, MalformedMessage, Reason, TicketInvalid
 from cubeauth.keys import KeyRecord
 from cubeauth.messages import AdminRoute
 from cubeauth_authnode.directory import Directory
@@ -48,11 +48,11 @@ class Authority:
             ticket.check(opened, service_id=ids.AUTH_SERVICE, client_id=client_id)
             if request.service_id != ids.AUTH_SERVICE:
                 raise AuthenticationFailed("another service", reason=Reason.OTHER_SERVICE)
-        except (AuthenticationFailed, MalformedMessage) as e:
-            self._waste(request.unverified_proof)
-            raise AuthenticationFailed(
-                e.detail, reason=Reason.BAD_TICKET if e.reason is Reason.BAD_ENVELOPE else e.reason
-            ) from None
+            in_ticket = caps.parse(opened.caps).capabilities
+        except (AuthenticationFailed, MalformedMessage, InputError) as e:
+            self._proofs.waste_opening(request.unverified_proof)
+            known = isinstance(e, AuthenticationFailed) and e.reason is not Reason.BAD_ENVELOPE
+            raise e if known else AuthenticationFailed("no ticket of ours", reason=Reason.BAD_TICKET) from None
         session_key = opened.session_key.reveal()
         proof = self._proofs.check(
             session_key, client_id, request.unverified_proof, body=request.unverified_body, holder=request.holder, now=now
@@ -61,17 +61,10 @@ class Authority:
         record = self._find(client_id)
         if record is None or record.kvno != opened.kvno:
             raise TicketInvalid("the ticket's key was deleted")
-        caller = Caller(client_id, session_key, proof, caps.parse(opened.caps).capabilities, caps.parse(record.caps).capabilities)
+        caller = Caller(client_id, session_key, proof, in_ticket, caps.parse(record.caps).capabilities)
         if not caller.may(route.capability):
             raise CapabilityMissing(f"no capability {route.capability}")
         return caller
-
-    def _waste(self, proof: bytes) -> None:
-        """Open the verifier with nobody's key: a bad ticket costs what a bad verifier costs."""
-        try:
-            verifier.open_(self._proofs.nobody, proof)
-        except AuthenticationFailed:
-            return
 
     def _find(self, principal: str) -> KeyRecord | None:
         return self._auth_service if principal == ids.AUTH_SERVICE else self._directory.get(principal)

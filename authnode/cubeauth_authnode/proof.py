@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cubeauth import exchange, ids, verifier
 from cubeauth.caps import Capabilities
 from cubeauth.entropy import Entropy
+from cubeauth.errors import AuthenticationFailed
 from cubeauth.keys import KEY_BYTES, KeyRecord
 from cubeauth.secret import SecretBytes
 
@@ -41,8 +43,18 @@ class ProofChecker:
     def __init__(self, replay: ReplayMemory, policy: Policy, entropy: Entropy) -> None:
         self._replay = replay
         self._policy = policy
-        self.nobody = exchange.prepared(SecretBytes(entropy(KEY_BYTES)))
+        self._nobody = SecretBytes(entropy(KEY_BYTES))
+        self.nobody = exchange.prepared(self._nobody)
         """A key that no principal has: what belongs to nobody is opened with it, for the same work and the same failure."""
+
+    def waste_opening(self, proof: bytes) -> None:
+        """The work of a verifier under a session key, where there is no session key."""
+        with contextlib.suppress(AuthenticationFailed):
+            verifier.open_(self._nobody.reveal(), proof)
+
+    def waste_setting_up(self) -> None:
+        """The work of setting a principal's key up, where it was set up already or there is none."""
+        exchange.prepared(self._nobody)
 
     def check(
         self,

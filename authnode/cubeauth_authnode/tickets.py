@@ -71,10 +71,13 @@ class TicketDesk:
         """Raises AuthenticationFailed; all its reasons look alike to the peer."""
         client_id, body = request.unverified_client_id, request.unverified_body
         record = self._find(client_id)
+        set_up = record is not None and (record.id, record.kvno) not in self._keys
         key = self._prepared(record) if record else self._proofs.nobody
         try:
             proof = self._proofs.check(key, client_id, request.unverified_proof, body=body, holder=body, now=now)
         except AuthenticationFailed as e:
+            if not set_up:  # else the time of a refusal would tell which ids exist
+                self._proofs.waste_setting_up()
             raise e if record else AuthenticationFailed("no such client", reason=Reason.UNKNOWN_CLIENT) from None
         if record is None:
             raise AuthenticationFailed("no such client", reason=Reason.UNKNOWN_CLIENT)
