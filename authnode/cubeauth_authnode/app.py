@@ -205,6 +205,10 @@ class _Authnode:
             "workers_ready": ("workers that accept connections", self._supervisor.ready),
             "worker_restarts": ("workers replaced since the start", self._supervisor.restarts),
             "replay_entries": ("proofs remembered", self._replay.used(now)),
+            "clock_behind_seconds": (
+                "how far the clock was set back, while proofs are refused for it",
+                self._replay.clock_behind(now),
+            ),
             "replay_capacity": ("proofs that can be remembered", self._replay.capacity),
         }
 

@@ -17,6 +17,11 @@ Full means refuse: forgetting a proof that is still good would let it in again.
 The file survives the processes, so a restart forgets nothing. It does not
 survive a power cut: after a boot that did not follow a clean stop, proofs
 made before start + skew are refused instead.
+
+A clock that is set back would make old proofs fresh again, long after their
+places were given away. So the table knows the latest time that it was asked
+at, goes by it, and refuses what was old by it; until the clock has caught up,
+clients whose clocks are right may be refused too.
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cubeauth.errors import AuthenticationFailed, InputError, LocalMisuse, Reason, ReplayDetected, ReplayTableFull
+from cubeauth_runtime import files
 
 _MAGIC = b"CAREPLAY"
 _VERSION = 1
@@ -41,15 +47,26 @@ _EXPIRIES = _SLOTS * _KEY_BYTES  # offset of the first expiry in a bucket
 STRIPES = 64
 MIN_ENTRIES = STRIPES * 2 * _SLOTS
 
-# Header words after the magic: version, buckets, skew ms, clean flag, not-before second, then 36 letters of boot id.
-_WORD_VERSION, _WORD_BUCKETS, _WORD_SKEW, _WORD_CLEAN, _WORD_NOT_BEFORE = 1, 2, 3, 4, 5
+# Header words after the magic: version, buckets, skew ms, clean flag, not-before second, latest ms, then 36 letters of boot id.
+_WORD_VERSION, _WORD_BUCKETS, _WORD_SKEW, _WORD_CLEAN, _WORD_NOT_BEFORE, _WORD_LATEST = 1, 2, 3, 4, 5, 6
 _BOOT_ID = slice(64, 100)
 
 LOCK_YIELDS = 50
-LOCK_NAPS = 1000
+LOCK_NAPS = 250
 NAP_SECONDS = 0.001
 """Another process holds a stripe for some microseconds, or, when it was put off the processor right then, for some
-milliseconds: yield, then nap, and refuse after about a second, which only a stopped process takes."""
+milliseconds: yield, then nap, and refuse after about a quarter of a second, which only a stopped process takes."""
+
+STUCK_SECONDS = 1.0
+"""How long a stripe that could not be had is refused at once, so that one stopped process does not hold up the others."""
+
+LATEST_STEP = 100
+"""Milliseconds: how far the latest time may lie behind, so that it is not stored with every proof."""
+
+SAMPLED_BUCKETS = 1024
+"""What `used` looks at: a full look would take a large table's owner seconds."""
+
+_NEVER_MADE = "there was none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +90,10 @@ class ReplayCache:
         if size != _HEADER_BYTES + self._buckets * _BUCKET_BYTES or self._words[_WORD_SKEW] != skew * 1000:
             raise LocalMisuse("replay table of another shape")
         self._per_stripe = self._buckets // STRIPES
-        self._life = 2 * skew * 1000
-        self._furthest = 4 * skew * 1000
+        self._skew = skew * 1000
+        self._life = 2 * self._skew
+        self._furthest = 4 * self._skew
+        self._stuck_until = [0] * STRIPES
 
     @property
     def capacity(self) -> int:
@@ -90,21 +109,35 @@ class ReplayCache:
         """Take the proof `key` (32 bytes) of unix second `proof_time` as seen.
 
         Raises ReplayDetected where it was seen, ReplayTableFull where it could not be kept, AuthenticationFailed for a proof
-        from before a start that lost the table.
+        that may have been seen and forgotten: from before a start that lost the table, or old before the clock was set back.
         """
         if proof_time <= self._words[_WORD_NOT_BEFORE]:
             raise AuthenticationFailed("made before the table began", reason=Reason.VERIFIER_SKEW)
+        at = self._latest(int(now * 1000))
+        if proof_time * 1000 <= at - self._skew:
+            raise AuthenticationFailed("old by the latest time seen", reason=Reason.VERIFIER_SKEW)
         short = key[:_KEY_BYTES]
         place = int.from_bytes(key[_KEY_BYTES:], "little")
         stripe = place % STRIPES
         place //= STRIPES
         first = place % self._per_stripe
         second = (place // self._per_stripe) % self._per_stripe
-        self._lock(stripe)
+        self._lock(stripe, at)
         try:
-            self._store(short, stripe, (first, second), int(now * 1000))
+            self._store(short, stripe, (first, second), at)
         finally:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, stripe)
+
+    def _latest(self, at: int) -> int:
+        """The latest time that any process was asked at, unix milliseconds."""
+        latest = self._words[_WORD_LATEST]
+        if at - latest >= LATEST_STEP:
+            self._words[_WORD_LATEST] = at
+        return max(at, latest)
+
+    def clock_behind(self, now: float) -> float:
+        """Seconds that `now` is behind the latest time seen; 0 unless the clock was set back."""
+        return max(0.0, self._words[_WORD_LATEST] / 1000 - now)
 
     def _store(self, short: bytes, stripe: int, places: tuple[int, int], now: int) -> None:
         words, furthest = self._words, now + self._furthest
@@ -130,15 +163,16 @@ class ReplayCache:
         self._map[at : at + _KEY_BYTES] = short
         words[(best_start + _EXPIRIES) // 8 + slot] = now + self._life
 
-    def _lock(self, stripe: int) -> None:
+    def _lock(self, stripe: int, at: int) -> None:
         tries = 0
         while not self._try_lock(stripe):
             tries += 1
             if tries < LOCK_YIELDS:
                 os.sched_yield()
-            elif tries < LOCK_YIELDS + LOCK_NAPS:
+            elif tries < LOCK_YIELDS + LOCK_NAPS and at >= self._stuck_until[stripe]:
                 time.sleep(NAP_SECONDS)
             else:
+                self._stuck_until[stripe] = at + int(STUCK_SECONDS * 1000)
                 raise ReplayTableFull("replay table busy")
 
     def _try_lock(self, stripe: int) -> bool:
@@ -151,13 +185,14 @@ class ReplayCache:
         return True
 
     def used(self, now: float) -> int:
-        """How many places are taken: a full look, for metrics."""
+        """About how many places are taken, for metrics: keys are hashes, so a part of the table speaks for all of it."""
         start, end = int(now * 1000), int(now * 1000) + self._furthest
+        step = max(1, self._buckets // SAMPLED_BUCKETS)
         taken = 0
-        for bucket in range(self._buckets):
+        for bucket in range(0, self._buckets, step):
             word = (_HEADER_BYTES + bucket * _BUCKET_BYTES + _EXPIRIES) // 8
             taken += sum(start < expiry <= end for expiry in self._words[word : word + _SLOTS])
-        return taken
+        return taken * step
 
     def mark_clean(self) -> None:
         """Parent only, after the last worker has ended: the table is whole on disk."""
@@ -202,14 +237,15 @@ def prepare(path: Path, *, entries: int, skew: int, now: float, new_store: bool)
         try:
             buckets = _buckets_for(entries)
             os.posix_fallocate(fd, 0, _HEADER_BYTES + buckets * _BUCKET_BYTES)
-            not_before = 0 if new_store else int(now) + skew
-            words = (_VERSION, buckets, skew * 1000, 0, not_before)
+            not_before = 0 if new_store and why == _NEVER_MADE else int(now) + skew
+            words = (_VERSION, buckets, skew * 1000, 0, not_before, 0)
             header = _MAGIC + b"".join(word.to_bytes(8, "little") for word in words)
             os.pwrite(fd, header.ljust(_BOOT_ID.start, b"\0") + _boot_id(), 0)
             os.fsync(fd)
         finally:
             os.close(fd)
         temporary.replace(path)
+        files.sync_folder(path.parent)
     except OSError as e:
         raise InputError("replayCache", f"cannot be made: {e.strerror}", source=str(path)) from None
     return Opening(False, why)
@@ -217,12 +253,14 @@ def prepare(path: Path, *, entries: int, skew: int, now: float, new_store: bool)
 
 def _cannot_keep(path: Path, *, entries: int, skew: int) -> str:
     """Why the table at `path` cannot go on; "" if it can."""
+    if path.is_symlink():
+        return "it is a link"
     try:
         with path.open("rb") as f:
             header = f.read(_BOOT_ID.stop)
             size = os.fstat(f.fileno()).st_size
     except FileNotFoundError:
-        return "there was none"
+        return _NEVER_MADE
     except OSError as e:
         return f"it cannot be read: {e.strerror}"
     if len(header) < _BOOT_ID.stop or header[:8] != _MAGIC:
