@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,8 +109,8 @@ def _ends() -> list[Callable[[], End]]:
         ticket, challenge, response, confirm = f3.handshake_frames(one)
         first = {side: next(bytes.fromhex(f["frame"]) for f in one["frames_after"] if f["from"] == side) for side in "CS"}
         to_server, to_client = [ticket, response, first["C"]], [challenge, confirm, first["S"]]
-        found += [at(lambda one=one: f3.vector_server(one), to_server[:n]) for n in range(4)]  # type: ignore[misc]
-        found += [at(lambda one=one: f3.vector_client(one), to_client[:n]) for n in range(4)]  # type: ignore[misc]
+        found += [at(partial(f3.vector_server, one), to_server[:n]) for n in range(4)]
+        found += [at(partial(f3.vector_client, one), to_client[:n]) for n in range(4)]
     return found
 
 

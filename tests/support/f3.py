@@ -30,6 +30,10 @@ NOW = 1_800_000_010.0
 SERVICE = "DatanodeService"
 CLIENT = "client1"
 REQUIREMENT = "data:read:access"
+EXP = int(NOW) + 3600
+"""When the world's ticket ends."""
+
+BOTH = ("client", "server")
 
 
 @cache
@@ -73,7 +77,7 @@ def ticket_of(**changes: Any) -> ticket.Ticket:
         service_id=SERVICE,
         session_key=SESSION_KEY,
         c_time=int(NOW) - 10,
-        exp=int(NOW) + 3600,
+        exp=EXP,
         ip="10.0.0.1",
         caps=CAPS,
         client_id=CLIENT,
@@ -90,12 +94,18 @@ def grant(made: ticket.Ticket | None = None, *, key: SecretBytes = SERVICE_KEY, 
     return TicketGrant(made.client_id or CLIENT, made.service_id, text, made.session_key, made.c_time, made.exp)
 
 
+def later(seconds: int = 3600, *, key: SecretBytes = SERVICE_KEY, **changes: Any) -> TicketGrant:
+    """A fresh ticket that ends so much later than the world's, with a session key of its own."""
+    fresh = SecretBytes(seed("fresh session key"))
+    return grant(ticket_of(exp=EXP + seconds, session_key=fresh, jti="f" * 32, **changes), key=key, label="fresh")
+
+
 def raw_grant(members: dict[str, Any], *, key: SecretBytes = SERVICE_KEY) -> TicketGrant:
     """A grant whose ticket holds just these members, whatever they are."""
     from cubeauth.compat import envelope  # a forger of tickets needs the envelope; the product's modules may not
 
     text = envelope.seal(key.reveal(), json.dumps(members).encode("utf-8"), chance("forged")).decode("ascii")
-    return TicketGrant(CLIENT, SERVICE, text, SESSION_KEY, int(NOW), int(NOW) + 3600)
+    return TicketGrant(CLIENT, SERVICE, text, SESSION_KEY, int(NOW), EXP)
 
 
 def acceptor(**changes: Any) -> Acceptor:
@@ -162,6 +172,10 @@ class Pair:
     def s(self) -> ServerChannel:
         assert isinstance(self.server.channel, ServerChannel)
         return self.server.channel
+
+    def ends(self, side: str) -> tuple[End, End]:
+        """The named end and the other."""
+        return (self.client, self.server) if side == "client" else (self.server, self.client)
 
     def flush(self, now: float = NOW) -> None:
         """Carry bytes both ways until none are left."""
