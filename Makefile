@@ -31,7 +31,7 @@ APP_READY := $(APP)/.cubeauth-$(PYTHON_VERSION)
 DEV_READY := $(DEV)/.cubeauth-$(PYTHON_VERSION)
 
 PACKAGES := protocol runtime client authnode resources sidecar cli
-# Folders too: theirs is the only time that changes when a module is deleted.
+# All that the wheel is made of. Folders too: theirs is the only time that changes when a module is deleted.
 SOURCES := pyproject.toml LICENSE README.md $(shell find $(PACKAGES) examples -name __pycache__ -prune -o -print)
 
 # Test processes beside each other; integration tests start servers of several processes themselves.

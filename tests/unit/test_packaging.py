@@ -25,7 +25,8 @@ import cubeauth
 ROOT = Path(__file__).resolve().parents[2]
 SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FOLDERS = [ROOT / folder for folder in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
+WHEEL = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+FOLDERS = [ROOT / folder for folder in WHEEL["packages"]]
 PACKAGES = [folder.name for folder in FOLDERS]
 EXTRAS = sorted(PROJECT["project"]["optional-dependencies"])
 
@@ -54,13 +55,18 @@ def test_the_tests_run_on_the_installed_wheel(package: str) -> None:
     assert not (SITE_PACKAGES / "_editable_impl_cubeauth.pth").exists(), "installed editable: that is the source tree again"
 
 
+def shipped() -> Iterator[tuple[str, bytes]]:
+    """Each file that belongs in the wheel: its name there, its content here."""
+    places = [(folder, folder.name) for folder in FOLDERS]
+    places += [(ROOT / folder, name) for folder, name in WHEEL["force-include"].items()]
+    for folder, name in places:
+        for path in folder.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield f"{name}/{path.relative_to(folder)}", path.read_bytes()
+
+
 def test_the_wheel_is_the_source_tree_as_it_is_now() -> None:
-    tree = {
-        str(path.relative_to(folder.parent)): path.read_bytes()
-        for folder in FOLDERS
-        for path in folder.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    tree = dict(shipped())
     wheel = {name: path for name, path in installed().items() if name.partition("/")[0] in PACKAGES and "__pycache__" not in name}
     assert sorted(wheel) == sorted(tree)
     stale = [name for name, path in wheel.items() if path.hash is None or path.hash.value != record_hash(tree[name])]
