@@ -66,8 +66,8 @@ def dumps(value: Any) -> str:
 
 
 def dumps_indented(members: dict[str, Any]) -> str:
-    """An object as Go's MarshalIndent with a tab writes it, which is the form of stock's files."""
-    return json.dumps(members, indent="\t")
+    """An object indented by two spaces, which is the form of stock's key and ticket files."""
+    return json.dumps(members, indent=2)
 
 
 def canonical(value: Any) -> bytes:

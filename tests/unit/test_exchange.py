@@ -278,7 +278,7 @@ def test_ticket_file_both_ways_in_the_order_of_the_stock_tool() -> None:
     grant = a_grant()
     text = exchange.ticket_file(grant)
     assert list(json.loads(text)) == ["id", "session_key", "service_id", "ticket"]
-    assert text.startswith('{\n\t"id": "ltptest",\n\t"session_key": "')
+    assert text.startswith('{\n  "id": "ltptest",\n  "session_key": "')
     assert exchange.parse_ticket_file(text) == dataclasses.replace(grant, c_time=0, exp=0)
 
 

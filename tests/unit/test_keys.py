@@ -31,7 +31,7 @@ GOOD: dict[str, Any] = {
 def test_key_file_both_ways_in_the_order_of_the_stock_tool() -> None:
     written = keys.key_file_of(RECORD).to_json()
     assert list(json.loads(written)) == list(GOOD)
-    assert written.startswith('{\n\t"id": "ltptest",\n\t"auth_key": "')
+    assert written.startswith('{\n  "id": "ltptest",\n  "auth_key": "')
     assert keys.parse_key_file(written) == keys.parse_key_file(written.encode()) == keys.key_file_of(RECORD)
     assert json.loads(written)["auth_id_key"] == keys.auth_id_key(RECORD.id, RECORD.auth_key.reveal())
 
