@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 
 from cubeauth import __version__, entropy, messages
-from cubeauth.errors import CubeauthError
+from cubeauth.errors import InputError
 from cubeauth.messages import AdminRoute
 from cubeauth_authnode import config as configuration
 from cubeauth_authnode import metrics, replay, settings, supervisor
@@ -28,6 +28,7 @@ from cubeauth_authnode.proof import Policy, ProofChecker, auth_service_record
 from cubeauth_authnode.replay import ReplayCache
 from cubeauth_authnode.shared import Board
 from cubeauth_authnode.supervisor import Supervisor
+from cubeauth_authnode.tls import make_context
 from cubeauth_runtime import logs
 from cubeauth_runtime.audit import Audit
 from cubeauth_runtime.clock import Clock, SystemClock
@@ -61,8 +62,11 @@ def run(path: Path, options: Options | None = None) -> int:
     """Serve until told to stop; the exit status. Raises InputError and KeystoreUnusable for what refuses a start."""
     config = configuration.load(path)
     logs.set_up(config.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, options or Options(), SystemClock()))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(config, options or Options(), SystemClock()))
+    except InputError as e:
+        raise e.located(str(path)) from None
 
 
 def _say(config: AuthnodeConfig) -> None:
@@ -83,17 +87,29 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _make_folder(folder: Path) -> None:
+    """Stock makes its log folder; so do we. Raises InputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError("auditFile", f"the folder {folder} cannot be made: {e.strerror}") from None
+
+
 async def _serve(config: AuthnodeConfig, options: Options, clock: Clock) -> int:
     _say(config)
     _raise_descriptor_limit()
     told = settings.of_config(config)
+    if config.tls is not None:
+        make_context(config.tls)  # workers would find the same, one after the other
+    if config.audit is not None:
+        _make_folder(config.audit.parent)
     sockets = supervisor.listen(config.host, config.port, config.workers)
     store = open_keystore(config, now=clock.now(), accept_older=options.accept_older_store)
     try:
         opening = replay.prepare(
             told.replay, entries=config.replay_entries, skew=config.skew, now=clock.now(), new_store=store.sequence == 0
         )
-        if not opening.kept and store.sequence:
+        if not opening.kept and opening.not_before:
             log.warning("replay table begun anew (%s): proofs made before %d s from now are refused", opening.reason, config.skew)
         return await _Authnode(config, store, clock).serve(sockets, told)
     finally:
@@ -115,7 +131,7 @@ class _Authnode:
 
     def _fatal(self, why: str | KeystoreUnusable) -> None:
         log.critical("the Authnode ends: %s", why)
-        self._failure = str(why)
+        self._failure = self._failure or str(why)
         self._stop.set()
 
     async def serve(self, sockets: list[socket.socket], told: settings.WorkerSettings) -> int:
@@ -131,9 +147,9 @@ class _Authnode:
             clock=self._clock,
             entropy=entropy.system,
         )
+        endpoint = await self._open_endpoint(board)
         writer = GroupWriter(self._store, self._clock, on_changes=self._supervisor.publish, on_fatal=self._fatal)
         self._desk = self._make_desk(writer, told.policy)
-        endpoint = await self._open_endpoint(board)
         self._handle_signals()
         await self._supervisor.start()
         host, port = sockets[0].getsockname()[:2]
@@ -221,6 +237,6 @@ class _Authnode:
     def _reload(self) -> None:
         try:
             self._audit.reopen()
-        except CubeauthError as e:
+        except InputError as e:
             log.error("audit file not reopened: %s", e)
         self._supervisor.reload()

@@ -153,11 +153,19 @@ def _stock(section: Section) -> AuthnodeConfig:
         tls=_readable(section, "enableHTTPS", TlsFiles(STOCK_CERTIFICATE, STOCK_CERTIFICATE_KEY)) if https else None,
         metrics=("", exporter) if exporter else None,
         audit=audit,
-        log_level=_STOCK_LEVELS[section.choice("logLevel", _STOCK_LEVELS, "info")],
+        log_level=_stock_level(section),
         workers=default_workers(),
         lifetime=STOCK_LIFETIME,
         without_meaning=section.ignored(_STOCK_WITHOUT_MEANING),
     )
+
+
+def _stock_level(section: Section) -> str:
+    """Stock does not mind the case, and has three levels that we do not."""
+    value = section.text("logLevel", "info")
+    if value.lower() not in _STOCK_LEVELS:
+        raise section.error("logLevel", f"{value!r} is none of {', '.join(_STOCK_LEVELS)}")
+    return _STOCK_LEVELS[value.lower()]
 
 
 def _stock_number(section: Section, name: str, *, low: int) -> int:

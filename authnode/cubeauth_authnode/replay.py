@@ -71,10 +71,11 @@ _NEVER_MADE = "there was none"
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What was found at start: kept says that an earlier table goes on; reason says why not."""
+    """What was found at start: an earlier table goes on (kept), or why not. not_before: as ReplayCache.not_before."""
 
     kept: bool
     reason: str
+    not_before: int
 
 
 class ReplayCache:
@@ -228,16 +229,17 @@ def prepare(path: Path, *, entries: int, skew: int, now: float, new_store: bool)
         cache._words[_WORD_CLEAN] = 0
         cache._map[_BOOT_ID] = _boot_id()
         cache._map.flush(0, mmap.PAGESIZE)
+        opening = Opening(True, "", cache.not_before)
         cache.close()
-        return Opening(True, "")
+        return opening
     temporary = path.with_name(f".{path.name}.new")
+    not_before = 0 if new_store and why == _NEVER_MADE else int(now) + skew
     try:
         temporary.unlink(missing_ok=True)
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             buckets = _buckets_for(entries)
             os.posix_fallocate(fd, 0, _HEADER_BYTES + buckets * _BUCKET_BYTES)
-            not_before = 0 if new_store and why == _NEVER_MADE else int(now) + skew
             words = (_VERSION, buckets, skew * 1000, 0, not_before, 0)
             header = _MAGIC + b"".join(word.to_bytes(8, "little") for word in words)
             os.pwrite(fd, header.ljust(_BOOT_ID.start, b"\0") + _boot_id(), 0)
@@ -248,7 +250,7 @@ def prepare(path: Path, *, entries: int, skew: int, now: float, new_store: bool)
         files.sync_folder(path.parent)
     except OSError as e:
         raise InputError("replayCache", f"cannot be made: {e.strerror}", source=str(path)) from None
-    return Opening(False, why)
+    return Opening(False, why, not_before)
 
 
 def _cannot_keep(path: Path, *, entries: int, skew: int) -> str:

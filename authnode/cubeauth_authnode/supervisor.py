@@ -12,7 +12,8 @@ import logging
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from cubeauth import messages, strictjson
 from cubeauth.entropy import Entropy
@@ -33,6 +34,9 @@ RESTART_WINDOW = 60.0
 
 RESTART_DELAY = 0.2
 """Seconds, times 0.5 to 1.5 at random, before a worker is replaced."""
+
+START_SECONDS = 60.0
+"""How long a worker may take until it accepts connections; with 10,000 keys it takes half of one."""
 
 STOP_SECONDS = 15.0
 """How long a worker may take to end after STOP, drain included, before it is killed."""
@@ -72,6 +76,22 @@ def _bind(each: socket.socket, host: str, port: int) -> None:
     if each.family is socket.AF_INET6 and not host:
         each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     each.bind((host or ("::" if each.family is socket.AF_INET6 else "0.0.0.0"), port))  # noqa: S104 - "" asks for all addresses
+
+
+def _spawn(descriptors: tuple[int, int, int], number: int) -> Coroutine[Any, Any, Process]:
+    # -P: modules come from where ours do, never from the folder that we were started in. A session of its own: a terminal's
+    # Ctrl-C is the parent's to hear, also while a worker is not far enough to ignore it.
+    return asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-m",
+        "cubeauth_authnode.worker",
+        *map(str, descriptors),
+        str(number),
+        stdin=asyncio.subprocess.DEVNULL,
+        pass_fds=descriptors,
+        start_new_session=True,
+    )
 
 
 class Supervisor:
@@ -119,25 +139,18 @@ class Supervisor:
     def wanted(self) -> int:
         return len(self._sockets)
 
-    @property
-    def pids(self) -> list[int]:
-        return [worker.process.pid for worker in self._workers.values()]
-
     async def _start_one(self, number: int) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         listening = self._sockets[number]
         with theirs:
             descriptors = (theirs.fileno(), listening.fileno(), self._board_fd)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "cubeauth_authnode.worker",
-                *map(str, descriptors),
-                str(number),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=descriptors,
-            )
+            try:
+                process = await _spawn(descriptors, number)
+            except OSError as e:
+                ours.close()
+                self._on_fatal(f"a worker cannot be started: {e.strerror}")
+                return
         worker = _Worker(number, process, self._forwarded, self._lost)
         await asyncio.get_running_loop().create_connection(lambda: worker.link, sock=ours)
         # From here to SERVE nothing waits, so no write comes in between the copy and the first change.
@@ -148,7 +161,10 @@ class Supervisor:
             worker.link.send(Kind.RECORDS, strictjson.dumps(chunk).encode("utf-8"))
         worker.link.send(Kind.SERVE, str(self._directory.sequence).encode("ascii"))
         self._workers[number] = worker
-        await worker.started.wait()
+        try:
+            await asyncio.wait_for(worker.started.wait(), START_SECONDS)
+        except TimeoutError:
+            log.error("worker does not start: it is replaced", extra={"worker": number})
         if not worker.ready.is_set():
             self._lost(worker)
 
