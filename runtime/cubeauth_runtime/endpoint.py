@@ -1,12 +1,16 @@
 """The metrics and health port of a process, apart from what it serves (protocol-v1, section 11 rule 12).
 
 GET /metrics in Prometheus' text form, /livez and /readyz as 200 or 503 with
-one line. aiohttp serves it; it is small, bounded, and knows no secret.
+one line. aiohttp serves it; it is small, and knows no secret. What aiohttp does
+not bound is bounded at the door: how many connections there may be, and how
+long one may last, so that a scraper that says nothing cannot keep its place.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -18,8 +22,11 @@ Check = Callable[[], str]
 """Gives "" when all is well, else one line that says what is not."""
 
 MAX_HEADER_BYTES = 8190
-KEEPALIVE = 15.0
-"""Seconds; a scraper comes every 15 to 60."""
+MAX_CONNECTIONS = 64
+"""Scrapers and probes are few."""
+
+CONNECTION_SECONDS = 30.0
+"""From connecting to being cut off, whatever happened in between; who comes every minute connects anew."""
 
 
 class Endpoint:
@@ -43,25 +50,39 @@ class Endpoint:
         self._runner = web.AppRunner(
             app,
             access_log=None,
-            keepalive_timeout=KEEPALIVE,
+            keepalive_timeout=CONNECTION_SECONDS,
+            shutdown_timeout=1.0,
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             handle_signals=False,
         )
+        self._server: asyncio.Server | None = None
         self.port = 0
 
     async def start(self, host: str, port: int, *, field: str = "metrics") -> None:
         """Listen. Raises InputError naming the setting `field` where the address cannot be had."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host or None, port, backlog=64)
+        loop = asyncio.get_running_loop()
         try:
-            await site.start()
+            self._server = await loop.create_server(lambda: _Arrival(self._serve), host or None, port, backlog=64)
         except OSError as e:
             await self._runner.cleanup()
             raise InputError(field, f"cannot listen on {host}:{port}: {e.strerror or e}") from None
-        self.port = self._runner.addresses[0][1]
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def _serve(self, transport: asyncio.Transport) -> None:
+        server = self._runner.server
+        if server is None or len(server.connections) >= MAX_CONNECTIONS:
+            transport.abort()
+            return
+        handler = server()
+        transport.set_protocol(handler)
+        handler.connection_made(transport)
+        asyncio.get_running_loop().call_later(CONNECTION_SECONDS, transport.abort)
 
     async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
 
     async def _metrics(self, _request: web.Request) -> web.Response:
@@ -76,3 +97,13 @@ class Endpoint:
             return web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
 
         return answer
+
+
+class _Arrival(asyncio.Protocol):
+    """A connection until it is known whether it may come in."""
+
+    def __init__(self, serve: Callable[[asyncio.Transport], None]) -> None:
+        self._serve = serve
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._serve(cast(asyncio.Transport, transport))
