@@ -28,10 +28,8 @@ class LazyGroup(click.Group):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        try:
+        with endings.needing(entry.extra):
             command = importlib.import_module(entry.module).command
-        except ModuleNotFoundError as e:
-            raise endings.missing_module(e, entry.extra) from None
         assert isinstance(command, click.Command)
         return command
 

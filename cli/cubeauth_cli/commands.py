@@ -20,7 +20,10 @@ class Entry:
 
 
 COMMANDS = {
+    "apply": Entry("cubeauth_cli.apply.command", "Make keys, capabilities and key files what manifests say."),
+    "authnode": Entry("cubeauth_cli.authnode.command", "Run an Authnode; copy, restore and fill its keystore.", "authnode"),
     "authtool": Entry("cubeauth_cli.authtool", "Tickets, keys and capabilities: a drop-in for cfs-authtool."),
     "demo": Entry("cubeauth_cli.demo.command", "Show it all on this machine: keys, a ticket, a connection, refusals.", "all"),
+    "sidecar": Entry("cubeauth_cli.sidecar", "Run a sidecar.", "sidecar"),
     "version": Entry("cubeauth_cli.version", "Show the versions of cubeauth and of what it runs on."),
 }

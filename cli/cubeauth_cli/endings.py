@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from cubeauth.errors import CubeauthError, LocalMisuse
 from cubeauth_cli import console
@@ -35,6 +36,15 @@ def missing_module(error: ModuleNotFoundError, extra: str) -> Exception:
     if error.name is None or error.name.partition(".")[0].startswith("cubeauth"):
         return error
     return MissingExtra(f"this command needs {error.name}, which is not installed: pip install 'cubeauth[{extra}]'")
+
+
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Around imports of what only `extra` brings. Raises MissingExtra."""
+    try:
+        yield
+    except ModuleNotFoundError as e:
+        raise missing_module(e, extra) from None
 
 
 def contain(work: Callable[[], int]) -> int:

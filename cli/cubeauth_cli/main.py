@@ -21,10 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    try:
+    with endings.needing("cli"):
         from cubeauth_cli import app
-    except ModuleNotFoundError as e:
-        raise endings.missing_module(e, "cli") from None
     return app.run(arguments)
 
 
