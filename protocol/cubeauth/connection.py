@@ -262,5 +262,9 @@ class Connection(ABC):
 
 def _channel_error(cause: PeerError, before: bool) -> ChannelError:
     if before:
-        return cause if isinstance(cause, HandshakeRefused) else HandshakeRefused(str(cause), reason=cause.reason)
+        if isinstance(cause, HandshakeRefused):
+            return cause
+        refused = HandshakeRefused(str(cause), reason=cause.reason)
+        refused.__cause__ = cause
+        return refused
     return cause if isinstance(cause, ChannelError) else RecordRefused(str(cause), reason=cause.reason)

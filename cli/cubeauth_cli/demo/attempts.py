@@ -6,6 +6,7 @@ import asyncio
 
 from cubeauth import entropy
 from cubeauth.channel import ClientChannel
+from cubeauth.errors import ChannelError, RefusedByPeer
 from cubeauth.events import ChannelFailed, HandshakeCompleted
 from cubeauth.exchange import TicketGrant
 from cubeauth.phases import Mode
@@ -47,9 +48,15 @@ async def handshake(port: int, grant: TicketGrant) -> str:
                 if isinstance(event, HandshakeCompleted):
                     return ""
                 if isinstance(event, ChannelFailed):
-                    return event.error.detail or event.error.reason.value
+                    return _as_told(event.error)
     finally:
         writer.close()
+
+
+def _as_told(error: ChannelError) -> str:
+    """The peer's own words where it said any, else what we made of it."""
+    told = error.__cause__ if isinstance(error.__cause__, RefusedByPeer) else error
+    return told.detail or told.reason.value
 
 
 async def lines_through(port: int, *lines: bytes) -> list[bytes]:

@@ -125,7 +125,7 @@ async def bytes_go_through(story: Story) -> Outcome:
     must(answers == [SECRET_LINE.upper()], f"the service answered {answers!r}")
     wire = bytes(story.middleman.seen)
     must(SECRET_LINE not in wire and SECRET_LINE.upper() not in wire, "a listener on the wire can read it")
-    line = next(line for line in stage.audit(ACCEPTING) if line["outcome"] == "accepted")
+    line = await stage.audit_line(ACCEPTING, "accepted")
     return Outcome(
         ["handshake done, the service said HELLO", f"a listener on the wire saw {len(wire)} bytes and none of the text"],
         audit=line,
@@ -223,4 +223,4 @@ async def still_works(story: Story) -> Outcome:
     """The sidecars' first tickets are over too; they have fetched new ones meanwhile."""
     answers = await attempts.lines_through(story.stage.client_port, b"still here")
     must(answers == [b"STILL HERE"], f"the service answered {answers!r}")
-    return Outcome(["who has the right goes on: the sidecars fetched new tickets in time"])
+    return Outcome(["the first tickets are over; the sidecars fetched new ones in time"])

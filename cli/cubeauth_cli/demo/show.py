@@ -6,10 +6,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
+from cubeauth.errors import AUTHENTICATION_FAILED
 from cubeauth_cli.demo.programme import Played, Step
 
 GOOD = "[bold green]✓[/]"
-REFUSED = "[bold yellow]✗ refused[/]"
+REFUSED = "[bold yellow]✗[/]"
 FAILED = "[bold red]✗ not as it must be[/]"
 WIDTH = 34
 
@@ -29,9 +30,8 @@ class Show:
     def begun(self, step: Step) -> None:
         if step.refusal and not self._refusals:
             self._refusals = True
-            self._console.print(
-                "\n[bold]and who has no right is refused[/] [dim](the wire says one thing to all; the audit says why)[/]"
-            )
+            self._console.print("\n[bold]Who has no right is refused.[/] The wire says one thing to all:")
+            self._console.print(f"[dim]{AUTHENTICATION_FAILED}.[/] Why, the audit line of the refusing side tells:")
         self._status = self._console.status(escape(step.title))
         self._status.start()
 
@@ -40,16 +40,19 @@ class Show:
             self._status.stop()
         title = escape(played.step.title)
         if played.problem:
-            self._console.print(f"{FAILED} {title}: {escape(played.problem)}")
+            self._print(f"{FAILED} {title}: {escape(played.problem)}")
         elif played.step.refusal:
             reason = escape(str(played.outcome.audit.get("reason", "")))
-            self._console.print(
-                f"{REFUSED}  {title:<{WIDTH}} [dim]wire:[/] {escape(played.outcome.wire):<24} [dim]audit:[/] [cyan]{reason}[/]"
-            )
+            wire = "" if played.outcome.wire == AUTHENTICATION_FAILED else f"  [dim]({escape(played.outcome.wire)})[/]"
+            self._print(f"{REFUSED} {title:<{WIDTH}} [cyan]{reason}[/]{wire}")
         else:
-            self._console.print(f"{GOOD} {title}")
+            self._print(f"{GOOD} {title}")
         for line in played.outcome.told:
-            self._console.print(f"    [dim]{escape(line)}[/]", soft_wrap=True)
+            self._print(f"  [dim]{escape(line)}[/]")
+
+    def _print(self, text: str) -> None:
+        """A line as it is: what is too long for the terminal is wrapped by it, and can be copied whole."""
+        self._console.print(text, soft_wrap=True)
 
     def closing(self, ok: bool, seconds: float) -> None:
         if ok:

@@ -185,17 +185,17 @@ class Stage:
         path = self.folder / f"{name}-audit.log"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    async def refused_line(self, name: str, since: int, reason: str) -> dict[str, Any]:
-        """The first audit line after the `since` first ones that says refused or failed. It must give `reason`.
-
-        Raises DemoFailed for another one.
-        """
+    async def audit_line(self, name: str, *outcomes: str, since: int = 0) -> dict[str, Any]:
+        """The first audit line with one of `outcomes`, after the `since` first ones."""
 
         def told() -> dict[str, Any] | None:
-            lines = self.audit(name)[since:]
-            return next((line for line in lines if line["outcome"] in ("refused", "failed")), None)
+            return next((line for line in self.audit(name)[since:] if line["outcome"] in outcomes), None)
 
-        line = await self.until(f"{name} tells of a refusal in its audit", told)
+        return await self.until(f"{name}'s audit says {' or '.join(outcomes)}", told)
+
+    async def refused_line(self, name: str, since: int, reason: str) -> dict[str, Any]:
+        """The audit line of a refusal, which must give `reason`. Raises DemoFailed for another one."""
+        line = await self.audit_line(name, "refused", "failed", since=since)
         if line.get("reason") != reason:
             raise DemoFailed(f"{name} should have refused with {reason}, and says {line.get('reason')}")
         return line
