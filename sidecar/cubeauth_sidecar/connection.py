@@ -79,20 +79,12 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._passed = (0, 0)
-        self.incoming = self._end(listener.came, self._came)
+        self.incoming = self._end(listener.came, lambda: host.came(self))
         self._outgoing = self._end(listener.came.other, self._dialed)
         self._ends = {listener.came: self.incoming, listener.came.other: self._outgoing}
 
     def _end(self, side: Side, made: Callable[[], None]) -> SocketEnd:
         return SocketEnd(self, side, made, memory=self._around.memory, high=self._around.high)
-
-    def _came(self) -> None:
-        self._sockets += 1
-        self._host.came(self)
-
-    def _dialed(self) -> None:
-        self._sockets += 1
-        self.happened(Dialed())
 
     def reset(self) -> None:
         """End it here and now."""
@@ -123,6 +115,9 @@ class Connection:
 
     def pressed(self, side: Side, under_pressure: bool) -> None:
         self._ends[side.other].press(under_pressure)
+
+    def there(self) -> None:
+        self._sockets += 1
 
     def gone(self) -> None:
         self._sockets -= 1
@@ -172,7 +167,15 @@ class Connection:
             async with asyncio.timeout(self._around.dial):
                 await loop.create_connection(lambda: self._outgoing, host, port)
         except OSError as e:
-            self.happened(DialFailed(_said(e)))
+            if not self._outgoing.abandon():
+                self.happened(DialFailed(_said(e)))
+        except asyncio.CancelledError:
+            self._outgoing.abandon()
+            raise
+
+    def _dialed(self) -> None:
+        self._work = None  # from here on giving up the dial would throw away what waits to be written
+        self.happened(Dialed())
 
     def _fetch_ticket(self) -> None:
         held = self._around.credentials.held(self.listener.service)

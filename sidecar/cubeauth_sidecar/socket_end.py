@@ -46,8 +46,12 @@ class Owner(Protocol):
         """More than the limit waits to be written to `side`, or no longer does."""
         ...
 
+    def there(self) -> None:
+        """A socket is connected, wanted or not any more."""
+        ...
+
     def gone(self) -> None:
-        """A socket that was there is closed."""
+        """It is closed."""
         ...
 
 
@@ -80,6 +84,7 @@ class SocketEnd(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods, not by its class
         self._transport = transport
+        self._owner.there()
         if self._closing:
             transport.abort()
             return
@@ -119,6 +124,8 @@ class SocketEnd(asyncio.BufferedProtocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._gone:
+            return
         self._gone = True
         if self._check is not None:
             self._check.cancel()
@@ -134,6 +141,13 @@ class SocketEnd(asyncio.BufferedProtocol):
         self._owner.pressed(self._side, False)
 
     # What the connection wants.
+
+    def abandon(self) -> bool:
+        """Its dial was given up. Whether that was in the instant that it succeeded: then uvloop closes it without a word."""
+        connected = self._transport is not None and not self._gone
+        if connected:
+            self.connection_lost(None)
+        return connected
 
     def hold(self, held: bool) -> None:
         """Read nothing, or go on."""

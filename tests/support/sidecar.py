@@ -11,22 +11,33 @@ its own pid at the end.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.support.authnode import Authnode
+from tests.support.authnode import Authnode, running_authnode
 from tests.support.waiting import PATIENCE, wait_for
 
+from cubeauth import entropy
+from cubeauth.channel import ClientChannel
+from cubeauth.events import Event
+from cubeauth.exchange import TicketGrant
 from cubeauth.keys import KeyFile
+from cubeauth.phases import Mode
 
 SERVICE = "DatanodeService"
 CAPABILITY = "data:write:access"
@@ -207,3 +218,115 @@ class Site:
 
 def dial(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+
+
+class Daemon:
+    """The plain process behind an acceptor, played by the test: what it accepts is a socket to read and write."""
+
+    def __init__(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening.settimeout(PATIENCE)
+        self.port: int = self._listening.getsockname()[1]
+
+    def accept(self) -> socket.socket:
+        accepted, _ = self._listening.accept()
+        accepted.settimeout(PATIENCE)
+        return accepted
+
+    def waiting(self) -> bool:
+        """Whether somebody has connected that was not accepted yet."""
+        return bool(select.select([self._listening], [], [], 0)[0])
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+class Middleman:
+    """Between two sidecars: passes on what comes, through `touch(direction, data)`, which may change it or raise Cut."""
+
+    def __init__(self, target: int, touch: Callable[[str, bytes], bytes]) -> None:
+        self._target = target
+        self._touch = touch
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._threads = [threading.Thread(target=self._serve, daemon=True)]
+        self._threads[0].start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                near, _ = self._listening.accept()
+            except OSError:
+                return
+            far = dial(self._target)
+            for direction, source, sink in (("c2s", near, far), ("s2c", far, near)):
+                thread = threading.Thread(target=self._pump, args=(direction, source, sink), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _pump(self, direction: str, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(self._touch(direction, data))
+        except (OSError, Cut):
+            pass
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+
+class Cut(Exception):
+    """Pass on nothing more in this direction: its stream ends here."""
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Everything until the end of the stream."""
+    found = bytearray()
+    while data := sock.recv(65536):
+        found += data
+    return bytes(found)
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def is_reset(sock: socket.socket) -> bool:
+    """Whether the stream ends with RST and not with FIN; what still comes before is thrown away."""
+    try:
+        while sock.recv(65536):
+            pass
+    except ConnectionResetError:
+        return True
+    return False
+
+
+def present(port: int, grant: TicketGrant, *, mode: Mode = Mode.SEALED) -> tuple[list[Event], bytes]:
+    """A handshake with a secured port by a client of our own: its events, and all bytes that came back until it was decided."""
+    channel = ClientChannel(grant, mode, entropy.system, time.time())
+    events: list[Event] = []
+    came = bytearray()
+    channel.start()
+    with dial(port) as sock:
+        while not events:
+            sock.sendall(b"".join(channel.data_to_send()))
+            data = sock.recv(65536)
+            came += data
+            events = channel.receive_data(data, time.time()) if data else channel.receive_eof(time.time())
+    return events, bytes(came)
+
+
+@contextlib.contextmanager
+def running_site(folder: Path, **authnode_settings: Any) -> Iterator[Site]:
+    """An Authnode with keys for two sidecars; all of it gone afterwards."""
+    with running_authnode(folder / "authnode", **authnode_settings) as authnode:
+        site = Site(folder, authnode)
+        try:
+            yield site
+        finally:
+            site.close()
