@@ -33,8 +33,8 @@ from cubeauth_resources.reports import ProblemReason
 from cubeauth_runtime import documents
 from cubeauth_runtime.audit import Audit
 from cubeauth_runtime.clock import SystemClock
-from cubeauth_runtime.endpoint import Endpoint
 from cubeauth_runtime.documents import Section
+from cubeauth_runtime.endpoint import Endpoint
 from cubeauth_sidecar import config as sidecar_config
 from cubeauth_sidecar.commands import End, Outcome, Record
 from cubeauth_sidecar.events import Side
