@@ -47,7 +47,7 @@ def encoded_caps(*api: str, owner_vol: tuple[str, ...] = ()) -> str:
 
 @dataclass
 class Authnode:
-    """One Authnode's folder, and its processes while they run."""
+    """One Authnode's folder, and its processes while they run. program: the module that is started, and words before its -c."""
 
     folder: Path
     service_key_file: KeyFile
@@ -58,6 +58,7 @@ class Authnode:
     metrics_port: int = 0
     tls: ssl.SSLContext | None = None
     starts: list[dict[str, Any]] = field(default_factory=list)
+    program: tuple[str, ...] = ("cubeauth_authnode",)
 
     @property
     def config(self) -> Path:
@@ -82,7 +83,7 @@ class Authnode:
         """Start it; with `wait` return once it listens, else at once."""
         said = len(self.log) if (self.folder / "stderr.log").exists() else 0
         with (self.folder / "stderr.log").open("ab") as log:
-            command = [sys.executable, "-m", "cubeauth_authnode", "-c", str(self.config), *arguments]
+            command = [sys.executable, "-m", *self.program, "-c", str(self.config), *arguments]
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder)
         if not wait:
             return
