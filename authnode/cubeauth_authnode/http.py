@@ -44,6 +44,7 @@ _METHOD = (b"405 Method Not Allowed", b"GET or POST\n")
 _METHOD_OF_HEAD = (b"405 Method Not Allowed", b"")
 _BAD = (b"400 Bad Request", b"not HTTP\n")
 _TOO_LARGE = (b"413 Content Too Large", b"too large\n")
+_UPGRADE = (b"501 Not Implemented", b"no other protocol than HTTP/1.1\n")
 _FAILED = (b"500 Internal Server Error", b"failed\n")
 _BUSY = (b"503 Service Unavailable", b"too many connections\n")
 OVERLOADED = (b"503 Service Unavailable", b"too many requests\n")
@@ -156,7 +157,7 @@ class HttpConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._end()  # its request is answered as if it had not asked; what follows would be another protocol
+            self._end()
             return
         except httptools.HttpParserError:
             self._all.counters[Counter.REQUESTS_MALFORMED] += 1
@@ -248,6 +249,9 @@ class HttpConnection(asyncio.Protocol):
         if self._ended:
             return
         body = b"".join(self._body) if len(self._body) != 1 else self._body[0]
+        if not body and self._parser.should_upgrade():  # the parser takes a body, if there is one, for the other protocol
+            self._refuse(_UPGRADE)
+            return
         if self._last or not self._parser.should_keep_alive():
             self._ended = True
         if not (self._answering or self._choked or self._waiting):
