@@ -35,8 +35,8 @@ def _let_pass(_number: int, _path: str) -> None:
 
 
 _STOCK_WORDS = (
-    (re.compile(r"key (\w+) does not exist"), r"action[GetKey], clusterID[test] ID:\1, err:key not exists "),
-    (re.compile(r"key (\w+) exists"), r"action[CreateNewKey], clusterID[test] ID:&{\1}, err:duplicate key "),
+    (re.compile(r"^key (\w+) does not exist$"), r"action[GetKey], clusterID[test] ID:\1, err:key not exists "),
+    (re.compile(r"^key (\w+) exists$"), r"action[CreateNewKey], clusterID[test] ID:&{\1}, err:duplicate key "),
 )
 
 
@@ -58,9 +58,15 @@ class Front:
         with self.lock:
             self.paths.append(path)
             number = len(self.paths)
-        if self.stock and path.startswith("/cubeauth/"):
-            return 404, b"404 page not found\n"
         self.before(number, path)
+        if self.stock and path.startswith("/cubeauth/"):
+            status, body = 404, b"404 page not found\n"
+        else:
+            status, body = self._ask(path, form, headers)
+        self.after(number, path)
+        return status, body
+
+    def _ask(self, path: str, form: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.target, timeout=20)
         try:
             connection.request("POST", path, body=form, headers=headers)
@@ -68,7 +74,6 @@ class Front:
             status, body = response.status, response.read()
         finally:
             connection.close()
-        self.after(number, path)
         return status, self._in_stocks_words(body) if self.stock else body
 
     def _in_stocks_words(self, body: bytes) -> bytes:
