@@ -171,7 +171,7 @@ def _stock_level(section: Section) -> str:
 def _stock_number(section: Section, name: str, *, low: int) -> int:
     """Stock writes ports as texts and as numbers."""
     value = section.raw(name)
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 5:
         value = int(value)
     if type(value) is not int or not low <= value <= 65535:
         raise section.error(name, f"{value!r} is no port" if value is not None else "missing", f"a number from {low} to 65535")

@@ -20,7 +20,7 @@ from cubeauth import strictjson
 from cubeauth.errors import InputError, MalformedMessage
 from cubeauth_runtime import files
 
-_DURATION = re.compile(r"([0-9]+)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -220,6 +220,6 @@ def parse_address(value: str, section: Section, name: str) -> tuple[str, int]:
     host, colon, port = value.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or len(port) > 5:
+    if not colon or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
         raise section.error(name, f"{value!r} has no port from 0 to 65535", "write it as host:port")
     return host, int(port)
