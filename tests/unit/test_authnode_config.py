@@ -1,0 +1,368 @@
+"""The Authnode's configuration: stock's JSON unchanged, our YAML, and one line for each thing that can be wrong in them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cubeauth.errors import InputError
+from cubeauth.keys import KeyFile
+from cubeauth.secret import SecretBytes
+from cubeauth_authnode import config, settings
+from cubeauth_authnode.config import AuthnodeConfig, Limits, TlsFiles
+
+ROOT, SERVICE = bytes(range(32)), bytes(range(100, 132))
+ABSENT = object()
+
+
+def encoded(key: bytes) -> str:
+    return base64.b64encode(key).decode()
+
+
+def stock_members(folder: Path) -> dict[str, Any]:
+    """A file of stock's own form, every setting in it; one node."""
+    return {
+        "role": "authnode",
+        "ip": "192.168.0.14",
+        "port": "8080",
+        "prof": "10088",
+        "id": "1",
+        "peers": "1:192.168.0.14:8080",
+        "retainLogs": "2",
+        "logDir": str(folder / "log"),
+        "logLevel": "info",
+        "walDir": str(folder / "raft"),
+        "storeDir": str(folder / "rocksdbstore"),
+        "exporterPort": 9510,
+        "consulAddr": "http://consul.prometheus-cfs.local",
+        "clusterName": "test",
+        "authServiceKey": encoded(SERVICE),
+        "authRootKey": encoded(ROOT),
+        "enableHTTPS": False,
+    }
+
+
+def our_members(folder: Path) -> dict[str, Any]:
+    return {
+        "listen": "127.0.0.1:8080",
+        "storeDir": str(folder / "store"),
+        "rootKeyFile": str(folder / "root.json"),
+        "serviceKeyFile": str(folder / "service.json"),
+    }
+
+
+def write_keys(folder: Path) -> None:
+    for name, principal, key in (("root", "RootKey", ROOT), ("service", "AuthService", SERVICE)):
+        (folder / f"{name}.json").write_text(KeyFile(principal, SecretBytes(key)).to_json())
+
+
+def load(folder: Path, members: dict[str, Any], changes: dict[str, Any], *, as_json: bool) -> AuthnodeConfig:
+    merged = {name: value for name, value in (members | changes).items() if value is not ABSENT}
+    path = folder / ("authnode.json" if as_json else "authnode.yaml")
+    path.write_text(json.dumps(merged) if as_json else yaml.safe_dump(merged))
+    return config.load(path)
+
+
+@pytest.fixture
+def stock(tmp_path: Path) -> Callable[..., AuthnodeConfig]:
+    return lambda **changes: load(tmp_path, stock_members(tmp_path), changes, as_json=True)
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Callable[..., AuthnodeConfig]:
+    write_keys(tmp_path)
+    return lambda **changes: load(tmp_path, our_members(tmp_path), changes, as_json=False)
+
+
+# Stock's.
+
+
+def test_a_stock_file_is_read_unchanged(stock: Callable[..., AuthnodeConfig], tmp_path: Path) -> None:
+    read = stock()
+    assert (read.host, read.port) == ("", 8080)
+    assert (read.store, read.witness) == (tmp_path / "rocksdbstore", tmp_path / "raft")
+    assert (read.root_key.reveal(), read.service_key.reveal()) == (ROOT, SERVICE)
+    assert read.metrics == ("", 9510)
+    assert read.audit == tmp_path / "log" / "audit.log"
+    assert (read.lifetime, read.skew) == (24 * 3600, 10)
+    assert read.workers >= 2
+    assert read.root_key_beside_store
+    assert read.tls is None
+    assert set(read.without_meaning) == {"id", "prof", "retainLogs", "consulAddr", "clusterName"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "attribute", "value"),
+    [
+        ({"port": 8443}, "port", 8443),
+        ({"exporterPort": "9511"}, "metrics", ("", 9511)),
+        ({"exporterPort": ABSENT}, "metrics", None),
+        ({"exporterPort": 0}, "metrics", None),
+        ({"logDir": ABSENT}, "audit", None),
+        ({"enableHTTPS": "false"}, "tls", None),
+        ({"enableHTTPS": ABSENT}, "tls", None),
+        ({"logLevel": "DEBUG"}, "log_level", "debug"),
+        ({"logLevel": "warning"}, "log_level", "warn"),
+        ({"logLevel": "critical"}, "log_level", "error"),
+        ({"logLevel": ABSENT}, "log_level", "info"),
+        ({"peers": "1:192.168.0.14:8080,"}, "port", 8080),
+    ],
+)
+def test_a_stock_file_s_varieties(
+    stock: Callable[..., AuthnodeConfig], changes: dict[str, Any], attribute: str, value: object
+) -> None:
+    assert getattr(stock(**changes), attribute) == value
+
+
+def test_stock_s_raft_settings_are_known_and_mean_nothing(stock: Callable[..., AuthnodeConfig]) -> None:
+    raft = {"heartbeatPort": "5901", "replicaPort": 5902, "tickInterval": 500, "electionTick": 5, "warnLogDir": "/x"}
+    assert set(raft) < set(stock(**raft).without_meaning)
+
+
+def test_stock_s_https_reads_stock_s_certificate(
+    stock: Callable[..., AuthnodeConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = (tmp_path / "server.crt", tmp_path / "server.key")
+    monkeypatch.setattr(config, "STOCK_CERTIFICATE", files[0])
+    monkeypatch.setattr(config, "STOCK_CERTIFICATE_KEY", files[1])
+    for path in files:
+        path.write_text("x")
+    assert stock(enableHTTPS="true").tls == TlsFiles(*files)
+    files[1].unlink()
+    with pytest.raises(InputError) as caught:
+        stock(enableHTTPS=True)
+    assert caught.value.field == "enableHTTPS"
+    assert str(files[1]) in caught.value.problem
+
+
+# Ours.
+
+
+def test_our_file_with_nothing_but_what_must_be_there(ours: Callable[..., AuthnodeConfig], tmp_path: Path) -> None:
+    read = ours()
+    assert (read.host, read.port) == ("127.0.0.1", 8080)
+    assert (read.store, read.witness) == (tmp_path / "store", tmp_path / "store-witness")
+    assert (read.root_key.reveal(), read.service_key.reveal()) == (ROOT, SERVICE)
+    assert (read.lifetime, read.skew, read.require_bound) == (3600, 10, frozenset())
+    assert (read.tls, read.metrics, read.audit, read.trusted_proxies, read.without_meaning) == (None, None, None, (), ())
+    assert read.limits == Limits()
+    assert not read.root_key_beside_store
+
+
+def test_our_file_with_everything(ours: Callable[..., AuthnodeConfig], tmp_path: Path) -> None:
+    for name in ("c.pem", "k.pem"):
+        (tmp_path / name).write_text("x")
+    read = ours(
+        listen="[::1]:0",
+        metrics=":9100",
+        witnessDir=str(tmp_path / "w"),
+        auditFile="/var/log/a.log",
+        logLevel="debug",
+        workers=64,
+        replayEntries=1024,
+        ticket={"lifetime": "7d", "skew": "5m"},
+        limits={"connections": 1, "requestTime": "100ms", "idleTime": "1h"},
+        trustedProxies=["10.0.0.0/8", "fd00::1"],
+        requireBoundVerifier=["ltptest", "adm"],
+        tls={"certFile": str(tmp_path / "c.pem"), "keyFile": str(tmp_path / "k.pem")},
+    )
+    assert (read.host, read.port, read.metrics) == ("::1", 0, ("", 9100))
+    assert (read.lifetime, read.skew) == (7 * 86400, 300)
+    assert read.limits == Limits(connections=1, request_seconds=0.1, idle_seconds=3600)
+    assert read.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("fd00::1/128"))
+    assert read.require_bound == frozenset({"ltptest", "adm"})
+    assert read.tls == TlsFiles(tmp_path / "c.pem", tmp_path / "k.pem")
+    assert ours(requireBoundVerifier=["*"]).require_bound is None
+    assert ours(rootKeyFile=str(tmp_path / "root.json"), storeDir=str(tmp_path)).root_key_beside_store
+
+
+def test_what_workers_are_told_is_all_of_it_but_the_root_key(ours: Callable[..., AuthnodeConfig], tmp_path: Path) -> None:
+    for name in ("c.pem", "k.pem"):
+        (tmp_path / name).write_text("x")
+    everything = ours(
+        auditFile="/var/log/a.log",
+        trustedProxies=["10.0.0.0/8", "fd00::1"],
+        requireBoundVerifier=["ltptest"],
+        limits={"connections": 7, "requestTime": "100ms"},
+        tls={"certFile": str(tmp_path / "c.pem"), "keyFile": str(tmp_path / "k.pem")},
+    )
+    for told in (
+        settings.of_config(everything),
+        settings.of_config(ours()),
+        settings.of_config(ours(requireBoundVerifier=["*"])),
+    ):
+        encoded_settings = settings.encode(told)
+        assert settings.decode(encoded_settings) == told
+        assert encoded(ROOT).encode() not in encoded_settings
+        assert encoded(SERVICE) not in repr(told)
+
+
+# What is wrong. A row: changes, field, a piece of the line.
+
+_OTHER = encoded(bytes(range(50, 82)))
+_SHORT = encoded(bytes(range(16)))
+STOCK_WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"role": "master"}, "role", "'master' is none of authnode"),
+    ({"role": 7}, "role", "not a text"),
+    ({"ip": "authnode-0"}, "ip", "'authnode-0' is no address"),
+    ({"ip": ABSENT}, "ip", "missing; set ip"),
+    ({"port": ABSENT}, "port", "missing"),
+    ({"port": "http"}, "port", "'http' is no port"),
+    ({"port": "0"}, "port", "0 is no port"),
+    ({"port": 65536}, "port", "65536 is no port; a number from 1 to 65535"),
+    ({"port": "9" * 5000}, "port", "is no port"),
+    ({"port": -1}, "port", "-1 is no port"),
+    ({"port": 8080.5}, "port", "8080.5 is no port"),
+    ({"port": True}, "port", "True is no port"),
+    ({"peers": ABSENT}, "peers", "missing"),
+    ({"peers": ""}, "peers", "empty"),
+    ({"peers": ","}, "peers", "0 nodes"),
+    ({"peers": "1:a:1,2:b:2,3:c:3"}, "peers", "3 nodes; this version keeps its keys in one process"),
+    ({"storeDir": ABSENT}, "storeDir", "missing"),
+    ({"walDir": ABSENT}, "walDir", "missing"),
+    ({"walDir": "rocksdbstore", "storeDir": "rocksdbstore/"}, "walDir", "the same folder as storeDir"),
+    ({"exporterPort": "many"}, "exporterPort", "'many' is no port"),
+    ({"exporterPort": 70000}, "exporterPort", "70000 is no port"),
+    ({"enableHTTPS": "yes"}, "enableHTTPS", "'yes' is neither true nor false"),
+    ({"enableHTTPS": []}, "enableHTTPS", "neither true nor false"),
+    ({"logLevel": "verbose"}, "logLevel", "'verbose' is none of debug"),
+    ({"logDir": 3}, "logDir", "not a text"),
+    ({"authRootKey": ABSENT}, "authRootKey", "missing"),
+    ({"authRootKey": "!!"}, "authRootKey", "not base64; make new ones with `cubeauth authtool authkey`"),
+    ({"authRootKey": _SHORT}, "authRootKey", "weak: 16 bytes where 32 belong"),
+    ({"authRootKey": encoded(ROOT)[:-1]}, "authRootKey", "not base64"),
+    ({"authServiceKey": encoded(bytes(32))}, "authServiceKey", "weak: it repeats itself"),
+    ({"authServiceKey": "MTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTE="}, "authServiceKey", "weak: it repeats itself"),
+    ({"authServiceKey": "9h/sNq4+5CUAyCnAZM927Y/gubgmSixh5hpsYQzZG20="}, "authServiceKey", "weak: this key is printed in"),
+    ({"authRootKey": "wbpvIcHT/bLxLNZhfo5IhuNtdnw1n8kom+TimS2jpzs="}, "authRootKey", "weak: this key is printed in"),
+    ({"authServiceKey": encoded(ROOT)}, "", "the root key and the AuthService key are the same"),
+    ({"exporterport": 9510}, "exporterport", "unknown setting; did you mean exporterPort?"),
+    ({"certFile": "x"}, "certFile", "unknown setting"),
+    ({"listen": "8080"}, "listen", "unknown setting"),
+]
+OUR_WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"listen": ABSENT}, "listen", "missing; set listen"),
+    ({"listen": 8080}, "listen", "not a text"),
+    ({"listen": "8080"}, "listen", "write it as host:port"),
+    ({"listen": "127.0.0.1:http"}, "listen", "has no port from 0 to 65535; write it as host:port"),
+    ({"listen": "127.0.0.1:65536"}, "listen", "has no port"),
+    ({"listen": "127.0.0.1:٣"}, "listen", "has no port"),
+    ({"listen": f":{'9' * 5000}"}, "listen", "has no port"),
+    ({"metrics": "9100x"}, "metrics", "has no port"),
+    ({"storeDir": ABSENT}, "storeDir", "missing"),
+    ({"storeDir": ["a"]}, "storeDir", "not a text"),
+    ({"witnessDir": "store", "storeDir": "./store"}, "witnessDir", "the same folder as storeDir"),
+    ({"rootKeyFile": ABSENT}, "rootKeyFile", "missing"),
+    ({"rootKeyFile": "/nosuch/root.json"}, "rootKeyFile", "/nosuch/root.json: cannot be read: No such file or directory"),
+    ({"rootKeyFile": "/"}, "rootKeyFile", "cannot be read: Is a directory"),
+    ({"serviceKeyFile": "root.json"}, "serviceKeyFile", "is the key of 'RootKey', not of AuthService"),
+    ({"serviceKeyFile": "spoilt.json"}, "serviceKeyFile", "spoilt.json: auth_key: missing or not a string"),
+    ({"serviceKeyFile": "weak.json"}, "serviceKeyFile", "weak: 16 bytes where 32 belong"),
+    ({"serviceKeyFile": "binary.json"}, "serviceKeyFile", "not UTF-8 text"),
+    ({"rootKeyFile": "same.json"}, "", "the root key and the AuthService key are the same"),
+    ({"tls": "yes"}, "tls", "not a mapping"),
+    ({"tls": {"certFile": "/nosuch.pem", "keyFile": "/nosuch.key"}}, "tls.certFile", "/nosuch.pem cannot be read: No such file"),
+    ({"tls": {"certFile": "root.json"}}, "tls.keyFile", "missing; set tls.keyFile"),
+    ({"tls": {"keyfile": "x"}}, "tls.keyfile", "unknown setting; did you mean keyFile?"),
+    ({"ticket": {"lifetime": 3600}}, "ticket.lifetime", "3600 is no duration; write it as 500ms, 10s, 5m, 1h or 1d"),
+    ({"ticket": {"lifetime": "8d"}}, "ticket.lifetime", "8d is outside 1s to 604800s"),
+    ({"ticket": {"skew": "0s"}}, "ticket.skew", "0s is outside 1s to 300s"),
+    ({"ticket": {"skew": "1 h"}}, "ticket.skew", "'1 h' is no duration"),
+    ({"ticket": {"skew": f"{'9' * 400}d"}}, "ticket.skew", "is no duration"),
+    ({"ticket": {"life": "1h"}}, "ticket.life", "unknown setting"),
+    ({"limits": {"connections": 0}}, "limits.connections", "0 is not a whole number from 1"),
+    ({"limits": {"connections": "many"}}, "limits.connections", "'many' is not a whole number"),
+    ({"limits": {"requestTime": "1ms"}}, "limits.requestTime", "1ms is outside"),
+    ({"limits": {"idleTime": "2h"}}, "limits.idleTime", "2h is outside"),
+    ({"workers": 0}, "workers", "0 is not a whole number from 1 to 64"),
+    ({"workers": True}, "workers", "True is not a whole number"),
+    ({"replayEntries": 10}, "replayEntries", "10 is not a whole number from 1024"),
+    ({"logLevel": "loud"}, "logLevel", "'loud' is none of debug, info, warn, error"),
+    ({"trustedProxies": "10.0.0.0/8"}, "trustedProxies", "not a list of texts"),
+    ({"trustedProxies": ["10.0.0.1/8"]}, "trustedProxies[0]", "'10.0.0.1/8' is no network"),
+    ({"trustedProxies": ["10.0.0.0/8", "proxy"]}, "trustedProxies[1]", "'proxy' is no network; write it as 10.0.0.0/8"),
+    ({"requireBoundVerifier": "*"}, "requireBoundVerifier", "not a list of texts"),
+    ({"requireBoundVerifier": ["a", "*"]}, "requireBoundVerifier[1]", "'*' is not an id"),
+    ({"auditfile": "x"}, "auditfile", "unknown setting; did you mean auditFile?"),
+    ({"authRootKey": "x"}, "authRootKey", "unknown setting"),
+]
+
+
+def _id(row: tuple[dict[str, Any], str, str]) -> str:
+    ((name, value), *_) = row[0].items()
+    return f"{name}={'absent' if value is ABSENT else value!r:.40}"
+
+
+def check_line(error: InputError, folder: Path, field: str, piece: str) -> None:
+    line = str(error)
+    assert error.field == field
+    assert piece in line
+    assert line.startswith(str(folder / "authnode."))
+    assert "\n" not in line
+    for secret in (encoded(ROOT), encoded(SERVICE), _OTHER, _SHORT):
+        assert secret not in line
+
+
+@pytest.mark.parametrize(("changes", "field", "piece"), STOCK_WRONG, ids=map(_id, STOCK_WRONG))
+def test_a_wrong_stock_file_gets_one_line(
+    stock: Callable[..., AuthnodeConfig], tmp_path: Path, changes: dict[str, Any], field: str, piece: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        stock(**changes)
+    check_line(caught.value, tmp_path, field, piece)
+
+
+@pytest.mark.parametrize(("changes", "field", "piece"), OUR_WRONG, ids=map(_id, OUR_WRONG))
+def test_a_wrong_file_of_ours_gets_one_line(
+    ours: Callable[..., AuthnodeConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    field: str,
+    piece: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spoilt.json").write_text('{"id": "AuthService"}')
+    Path("weak.json").write_text(KeyFile("AuthService", SecretBytes(ROOT[:16])).to_json())
+    Path("binary.json").write_bytes(b"\xff\xfe")
+    Path("same.json").write_text(KeyFile("RootKey", SecretBytes(SERVICE)).to_json())
+    with pytest.raises(InputError) as caught:
+        ours(**changes)
+    check_line(caught.value, tmp_path, field, piece)
+
+
+@pytest.mark.parametrize(
+    ("text", "piece"),
+    [
+        ("", "not one YAML mapping"),
+        ("- a\n", "not one YAML mapping"),
+        ("a: b\n---\nc: d\n", "not one YAML mapping"),
+        ("listen: a: b\n", "not YAML"),
+        ("listen: x\nlisten: y\n", "key 'listen' given twice"),
+        ("listen: !!python/object:os.system x\n", "not YAML"),
+        ('{"role": "authnode", "role": "authnode"}', "duplicated JSON member"),
+        ('{"role": "authnode",}', "not JSON"),
+        ('{"role": "authnode"', "not JSON"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, text: str, piece: str) -> None:
+    path = tmp_path / "authnode.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        config.load(path)
+    assert str(caught.value).startswith(str(path))
+    assert piece in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        config.load(tmp_path / "nosuch.json")
+    assert str(caught.value) == f"{tmp_path}/nosuch.json: cannot be read: No such file or directory"
