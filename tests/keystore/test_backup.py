@@ -119,6 +119,15 @@ def test_a_copy_of_the_last_write_is_no_older_copy(sqlite: SqliteBackend, copy: 
         assert store.get("alice").kvno == 1
 
 
+def test_a_start_refused_for_want_of_a_store_leaves_nothing_that_a_restore_would_not_replace(
+    sqlite: SqliteBackend, monday: Path
+) -> None:
+    shutil.rmtree(sqlite.path.parent)
+    with pytest.raises(KeystoreUnusable, match="there is no keystore"):
+        sqlite.open()
+    assert restore(monday, sqlite.path, root_key=ROOT_KEY).kept == ()
+
+
 def test_a_store_that_is_there_is_replaced_only_when_told_and_kept_aside(sqlite: SqliteBackend, monday: Path) -> None:
     newest = sqlite.path.read_bytes()
     log = sqlite.path.with_name("keystore.db-wal")

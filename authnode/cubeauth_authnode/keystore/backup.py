@@ -83,12 +83,12 @@ def restore(copy: Path, path: Path, *, root_key: SecretBytes, replace: bool = Fa
     refuse_network(path)
     lock = OwnerLock.take(path)
     try:
-        if path.exists() and not replace:
-            raise InputError("", "is there already", "say that it is to be replaced; it is kept aside", source=str(path))
+        if _holds_something(path) and not replace:
+            raise InputError("", "is there already", "write --replace to put it aside", source=str(path))
         with _new_file(path) as temporary:
             shutil.copyfile(copy, temporary)
             facts = _check(temporary, copy, root_key)
-            kept = _put_aside(path)
+            kept = _put_aside(path) if _holds_something(path) else ()
         return Restored(facts, kept)
     finally:
         lock.release()
@@ -119,6 +119,11 @@ def _require_file(path: Path) -> None:
 
 def _beside(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether there is a store, or a part of one; a start that was refused for want of one leaves an empty file."""
+    return any(file.exists() and file.stat().st_size for file in (_beside(path, end) for end in _STORE_FILES))
 
 
 def _put_aside(path: Path) -> tuple[Path, ...]:
