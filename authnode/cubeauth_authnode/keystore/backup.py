@@ -83,12 +83,12 @@ def restore(copy: Path, path: Path, *, root_key: SecretBytes, replace: bool = Fa
     refuse_network(path)
     lock = OwnerLock.take(path)
     try:
-        if _holds_something(path) and not replace:
+        if path.exists() and not _is_empty(path) and not replace:
             raise InputError("", "is there already", "write --replace to put it aside", source=str(path))
         with _new_file(path) as temporary:
             shutil.copyfile(copy, temporary)
             facts = _check(temporary, copy, root_key)
-            kept = _put_aside(path) if _holds_something(path) else ()
+            kept = _put_aside(path)
         return Restored(facts, kept)
     finally:
         lock.release()
@@ -121,14 +121,18 @@ def _beside(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
 
 
-def _holds_something(path: Path) -> bool:
-    """Whether there is a store, or a part of one; a start that was refused for want of one leaves an empty file."""
-    return any(file.exists() and file.stat().st_size for file in (_beside(path, end) for end in _STORE_FILES))
+def _is_empty(path: Path) -> bool:
+    """Whether `path` is what a start leaves that was refused for want of a store."""
+    return not any(file.exists() and file.stat().st_size for file in (path, _beside(path, "-wal")))
 
 
 def _put_aside(path: Path) -> tuple[Path, ...]:
     """Rename the files of a store so that the kept database and its log still find each other."""
     there = [end for end in _STORE_FILES if _beside(path, end).exists()]
+    if _is_empty(path):
+        for end in there:
+            _beside(path, end).unlink()
+        return ()
     number = next(n for n in count(1) if not any(_beside(path, f".replaced-{n}{end}").exists() for end in there))
     return tuple(_beside(path, end).rename(_beside(path, f".replaced-{number}{end}")) for end in there)
 
