@@ -208,7 +208,7 @@ class _Authnode:
     def _not_ready(self) -> str:
         if self._stop.is_set():
             return "stopping"
-        if self._clock.now() < self._replay.not_before:
+        if int(self._clock.now()) <= self._replay.not_before:
             return "the replay table was lost: proofs are refused until the skew has passed"
         missing = self._supervisor.wanted - self._supervisor.ready
         return f"{missing} of {self._supervisor.wanted} workers are not serving" if missing else ""
