@@ -6,9 +6,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from cubeauth_authnode.settings import REPLAY_FILE
 from tests.support.authnode import Authnode, running_authnode
 from tests.support.waiting import wait_for
+
+from cubeauth_authnode.settings import REPLAY_FILE
 
 
 def ready(authnode: Authnode) -> bool:
