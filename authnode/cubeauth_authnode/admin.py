@@ -173,7 +173,11 @@ class AdminDesk:
         return access_key
 
     def _capabilities(self, asked: Asked) -> Capabilities:
-        parsed = caps.parse(strictjson.b64decode(strictjson.text_member(asked.payload, "caps")))
+        encoded = strictjson.text_member(asked.payload, "caps")
+        try:
+            parsed = caps.parse(strictjson.b64decode(encoded))
+        except MalformedMessage:
+            raise RequestInvalid("caps: not base64") from None
         asked.ignored = parsed.unknown
         return parsed.capabilities
 
