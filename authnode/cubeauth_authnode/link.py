@@ -43,6 +43,7 @@ class Kind(IntEnum):
     ADMIN = 9  # W: u32 number | u8 route | u8 length of peer | peer | form
 
 
+_KINDS = frozenset(Kind)
 _HEAD = struct.Struct(">IB")
 NUMBER = struct.Struct(">I")
 
@@ -73,6 +74,8 @@ class Link(asyncio.Protocol):
             end = start + 4 + length
             if len(buffer) < end:
                 break
+            if kind not in _KINDS:
+                raise LocalMisuse(f"link frame of kind {kind}")
             self._on_message(Kind(kind), bytes(buffer[start + _HEAD.size : end]))
             start = end
         del buffer[:start]

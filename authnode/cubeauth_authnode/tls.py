@@ -17,7 +17,8 @@ def make_context(files: TlsFiles) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
     try:
-        context.load_cert_chain(files.certificate, files.key)
+        # A password of none: a key that has one is refused; otherwise OpenSSL asks the terminal, and waits.
+        context.load_cert_chain(files.certificate, files.key, password="")
     except (OSError, ssl.SSLError) as e:
         reason = getattr(e, "reason", None) or getattr(e, "strerror", None) or "unreadable"
         problem = f"certificate and key cannot be used: {reason}"
