@@ -219,7 +219,11 @@ def test_two_at_once_take_turns(site: Site) -> None:
     before = site.sequence
     second_is_over = threading.Event()
     with front_of(site.authnode.endpoint) as front:
-        front.before = lambda _number, _path: None if second_is_over.wait(60) else None
+
+        def hold(_number: int, _path: str) -> None:
+            second_is_over.wait(60)
+
+        front.before = hold
         site.address = front.address
         running = start(*site.argv())
         wait_for("the first run to ask the Authnode", lambda: len(front.paths) > 0)

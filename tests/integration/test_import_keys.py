@@ -58,7 +58,7 @@ class Move:
     front: Front
     ids: Path
 
-    def list(self, *lines: str) -> None:
+    def want(self, *lines: str) -> None:
         self.ids.write_text("".join(f"{line}\n" for line in lines))
 
     def argv(self, *more: str | Path) -> list[str | Path]:
@@ -99,7 +99,7 @@ def move(tmp_path: Path) -> Iterator[Move]:
         new.service_key_file = old.service_key_file
         with front_of(old.endpoint, stock=True) as front:
             made = Move(old, new, front, tmp_path / "ids.txt")
-            made.list("# the site's", "MasterService", "ltptest  # the test", "", "veteran", "admin", "ltptest")
+            made.want("# the site's", "MasterService", "ltptest  # the test", "", "veteran", "admin", "ltptest")
             yield made
             if new.process is not None:
                 new.stop()
@@ -153,7 +153,7 @@ def test_each_key_by_itself_is_taken_or_refused(move: Move) -> None:
     fill(move.new, stock_key("veteran", MADE_AT, Role.CLIENT, letters="V"), stock_key("thief", MADE_AT, Role.CLIENT, letters="L"))
     with closing(app.open_keystore(config.load(move.new.config), now=MADE_AT)) as store:
         store.apply([DeleteKey("veteran")], now=MADE_AT)
-    move.list("MasterService", "ltptest", "veteran", "nosuch")
+    move.want("MasterService", "ltptest", "veteran", "nosuch")
     ran = move.run()
     assert ran.status == 1
     assert ran.err.splitlines() == [
@@ -168,7 +168,7 @@ def test_each_key_by_itself_is_taken_or_refused(move: Move) -> None:
 
 
 def test_a_document_says_what_became_of_each(move: Move) -> None:
-    move.list("ltptest", "nosuch")
+    move.want("ltptest", "nosuch")
     ran = move.run("--json")
     document = json.loads(ran.out)
     assert (ran.status, ran.err) == (1, "")
@@ -200,7 +200,7 @@ def test_a_key_folder_goes_on_with_the_new_authnode(move: Move, tmp_path: Path) 
     site.write("a.yaml", auth_key("alice"), capability("c", "alice", api=["data:read:access"]))
     site.applied()
     held = site.key_file("alice")
-    move.list("MasterService", "alice")
+    move.want("MasterService", "alice")
     assert move.run().status == 0
     move.new.start()
     site.authnode, site.address = move.new, move.new.endpoint

@@ -49,11 +49,11 @@ def start(*argv: str | Path) -> subprocess.Popen[bytes]:
 
 
 def tree(*folders: Path) -> Tree:
-    """Everything in folders: path to mode and content. The journal's lock file is no content: it stays, empty."""
+    """Everything in folders: path to mode and content. Locks, and what SQLite keeps for readers of a store, are no content."""
     found: Tree = {}
     for folder in folders:
         for path in sorted([folder, *folder.rglob("*")]):
-            if path.exists() and not path.name.endswith(".lock"):
+            if path.exists() and not path.name.endswith((".lock", "-shm", "-wal")):
                 mode = stat.filemode(path.lstat().st_mode)
                 found[str(path)] = (mode, path.read_bytes() if path.is_file() else b"")
     return found

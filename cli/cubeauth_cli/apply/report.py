@@ -95,7 +95,8 @@ class Report:
         for problem in problems:
             console.error(str(problem))
         if self.not_tried:
-            console.error(f"not tried after that: {len(self.not_tried)} keys; apply again when the Authnode answers")
+            count = _of(len(self.not_tried), "key", "keys")
+            console.error(f"not tried after that: {count}; apply again when the Authnode answers")
         console.out(self.summary())
 
     def summary(self) -> str:
