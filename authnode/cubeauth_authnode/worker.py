@@ -136,7 +136,7 @@ class Worker:
 
     async def _serve(self, files: TlsFiles | None, audit: Audit) -> None:
         tls = Reloader(files) if files is not None else None
-        self._gate = Gate(self._connections, tls)
+        self._gate = Gate(self._connections, tls, self._task_died)
         await self._gate.open(self._listening)
         self._tasks.start("sweep", self._every(SWEEP_SECONDS, self._sweep))
         self._tasks.start("audit", self._every(FLUSH_SECONDS, audit.flush))
