@@ -69,7 +69,6 @@ class Sidecar:
         try:
             await self._start()
             await self._told.wait()
-            log.info("stopping", extra={"connections": len(self._server)})
             await self._server.drain(self._config.drain)
         finally:
             await self._close()

@@ -114,6 +114,7 @@ class Server:
         """Take nobody in any more, let connections end by themselves for `seconds` or until cut(), reset the rest."""
         self._draining = True
         self._close_listeners()
+        log.info("stopping: nobody is let in any more", extra={"connections": len(self)})
         if self._connections:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), seconds)

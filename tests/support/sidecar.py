@@ -178,7 +178,7 @@ class Site:
         }
 
     def acceptor(
-        self, forward: int, *, name: str = "acceptor", entry: dict[str, Any] | None = None, **members: Any
+        self, forward: int, *, name: str = "acceptor", entry: dict[str, Any] | None = None, ready: bool = True, **members: Any
     ) -> SidecarProcess:
         """Guards the daemon on the port `forward`; its listener is `guard`."""
         guard = {
@@ -189,7 +189,7 @@ class Site:
             "capability": CAPABILITY,
             **(entry or {}),
         }
-        return self.run(name, self.settings(SERVICE, name, accept=[guard], **members))
+        return self.run(name, self.settings(SERVICE, name, accept=[guard], **members), ready=ready)
 
     def connector(
         self,
@@ -249,7 +249,8 @@ class Middleman:
         self._touch = touch
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
-        self._threads = [threading.Thread(target=self._serve, daemon=True)]
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._serve)]
         self._threads[0].start()
 
     def _serve(self) -> None:
@@ -259,23 +260,26 @@ class Middleman:
             except OSError:
                 return
             far = dial(self._target)
+            self._sockets += [near, far]
             for direction, source, sink in (("c2s", near, far), ("s2c", far, near)):
-                thread = threading.Thread(target=self._pump, args=(direction, source, sink), daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                self._threads.append(threading.Thread(target=self._pump, args=(direction, source, sink)))
+                self._threads[-1].start()
 
     def _pump(self, direction: str, source: socket.socket, sink: socket.socket) -> None:
-        try:
+        with contextlib.suppress(OSError, Cut):
             while data := source.recv(65536):
                 sink.sendall(self._touch(direction, data))
-        except (OSError, Cut):
-            pass
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
+        for sock in [self._listening, *self._sockets]:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for sock in [self._listening, *self._sockets]:
+            sock.close()
 
 
 class Cut(Exception):
@@ -306,6 +310,15 @@ def is_reset(sock: socket.socket) -> bool:
     return False
 
 
+def turned_away(port: int) -> bool:
+    """Whether whoever connects here is reset, be it while connecting."""
+    try:
+        with dial(port) as sock:
+            return is_reset(sock)
+    except ConnectionResetError:
+        return True
+
+
 def present(port: int, grant: TicketGrant, *, mode: Mode = Mode.SEALED) -> tuple[list[Event], bytes]:
     """A handshake with a secured port by a client of our own: its events, and all bytes that came back until it was decided."""
     channel = ClientChannel(grant, mode, entropy.system, time.time())
@@ -318,6 +331,8 @@ def present(port: int, grant: TicketGrant, *, mode: Mode = Mode.SEALED) -> tuple
             data = sock.recv(65536)
             came += data
             events = channel.receive_data(data, time.time()) if data else channel.receive_eof(time.time())
+        with contextlib.suppress(OSError):
+            sock.sendall(b"".join(channel.data_to_send()))  # our first record
     return events, bytes(came)
 
 
