@@ -28,6 +28,9 @@ log = logging.getLogger("cubeauth.http")
 MAX_PIPELINED = 16
 """Requests that may wait behind the one being answered."""
 
+PIECE = 4096
+"""Bytes that the parser is given at once: bounds of size are kept to within that."""
+
 _WAITING_BYTES = 256
 """What a waiting request takes beside its body, about."""
 
@@ -143,12 +146,11 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not (self._in_request or self._choked):
             self._since = self._all.now
-        piece = self._all.limits.header_bytes
-        if len(data) <= piece:
+        if len(data) <= PIECE:
             self._feed(data)
             return
-        for start in range(0, len(data), piece):
-            self._feed(data[start : start + piece])
+        for start in range(0, len(data), PIECE):
+            self._feed(data[start : start + PIECE])
 
     def _feed(self, data: bytes) -> None:
         if self._ended:

@@ -14,7 +14,7 @@ from tests.support.mutations import spoiled_bytes
 from cubeauth import messages
 from cubeauth.messages import TICKET_PATH
 from cubeauth_authnode import connections
-from cubeauth_authnode.http import MAX_PIPELINED, NO_ANSWER, busy_reply
+from cubeauth_authnode.http import MAX_PIPELINED, NO_ANSWER, PIECE, busy_reply
 from cubeauth_authnode.shared import Counter
 
 ADMIN = "/admin/createkey"
@@ -185,6 +185,9 @@ def test_a_head_without_end_is_refused() -> None:
         wire = Wire()
         wire.feed(b"GET / HTTP/1.1\r\n" + b"X-A: " + b"b" * 70_000, size=size)
         assert wire.statuses == [413]
+        wire = Wire()
+        wire.feed(get("/", f"X-A: {'b' * (LIMITS.header_bytes + PIECE)}") + TICKET, size=size)
+        assert wire.statuses == [413], "whole, and too large all the same"
 
 
 @pytest.mark.parametrize(
