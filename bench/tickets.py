@@ -24,6 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.support import Row, median, need, report, resident_mib
+from tests.support.authnode import Authnode, prepare
+from tests.support.certs import Authority, ServerFiles
+from tests.support.waiting import wait_for
+
 from cubeauth import entropy, exchange, ids, messages, strictjson, verifier
 from cubeauth.caps import Capabilities
 from cubeauth.keys import KeyRecord
@@ -33,9 +37,6 @@ from cubeauth_authnode.app import STORE_FILE, WITNESS_FILE
 from cubeauth_authnode.keystore.base import Change, CreateKey
 from cubeauth_authnode.keystore.sqlite import SqliteKeystore
 from cubeauth_authnode.settings import REPLAY_FILE
-from tests.support.authnode import Authnode, prepare
-from tests.support.certs import Authority, ServerFiles
-from tests.support.waiting import wait_for
 
 KEYS = 10_000
 CLIENTS = 256

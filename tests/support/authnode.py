@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.support.waiting import wait_for
 
 from cubeauth import entropy, exchange, messages, strictjson
 from cubeauth.exchange import TicketGrant
 from cubeauth.keys import KEY_BYTES, KeyFile, parse_key_file
 from cubeauth.messages import ROUTE_OF_WORD
 from cubeauth.secret import SecretBytes
-from tests.support.waiting import wait_for
 
 STOP_SECONDS = 20.0
 
