@@ -48,8 +48,11 @@ class Kept:
     """A connection that stays open."""
 
     def __init__(self, authnode: Authnode) -> None:
-        self._authnode = authnode
-        self.http = http.client.HTTPConnection(authnode.host, authnode.port, timeout=20)
+        self.http = (
+            http.client.HTTPConnection(authnode.host, authnode.port, timeout=20)
+            if authnode.tls is None
+            else http.client.HTTPSConnection(authnode.host, authnode.port, timeout=20, context=authnode.tls)
+        )
         self.http.connect()
 
     def send(self, path: str, body: bytes) -> None:
