@@ -54,7 +54,15 @@ for line in io.lines(os.getenv("BODIES")) do
     "Content-Type: application/x-www-form-urlencoded\\r\\nContent-Length: " .. #line .. "\\r\\n\\r\\n" .. line
 end
 local i = 0
-request = function() i = i + 1; if i > n then wrk.thread:stop() return nil end; return requests[i] end
+local once = os.getenv("ONCE") == "1"
+request = function()
+  i = i + 1
+  if i > n then
+    if once then error("more requests were asked for than were made") end
+    i = 1
+  end
+  return requests[i]
+end
 done = function(summary, latency)
   io.write(string.format('{"requests":%d,"us":%d,"p50":%d,"p99":%d,"errors":%d}\\n', summary.requests, summary.duration,
     latency:percentile(50), latency:percentile(99), summary.errors.status + summary.errors.read + summary.errors.timeout))
@@ -151,9 +159,12 @@ def make_bodies(folder: Path, clients: list[Client], count: int, *, bound: bool)
     return bodies
 
 
-def wrk(folder: Path, url: str, bodies: Path) -> Measured:
+def wrk(folder: Path, url: str, bodies: Path, *, once: bool) -> Measured:
+    """One run against `url`. once: a body must not be sent twice; a server that looks at none may have them again."""
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-s", str(folder / "wrk.lua"), url]
-    done = subprocess.run(command, env=os.environ | {"BODIES": str(bodies)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=os.environ | {"BODIES": str(bodies), "ONCE": str(int(once))}, capture_output=True, text=True, check=False
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines:
         sys.exit(f"bench: wrk failed: {done.stdout[-500:]} {done.stderr[-500:]}")
@@ -185,11 +196,11 @@ def measure(folder: Path, clients: list[Client], peers: tuple[str, str], authnod
     for _ in range(rounds):
         bodies = make_bodies(folder, clients, count, bound=bound)
         before = authnode.metric("cubeauth_authnode_tickets_granted_total")
-        ours.append(wrk(folder, peers[0], bodies))
+        ours.append(wrk(folder, peers[0], bodies, once=True))
         granted = authnode.metric("cubeauth_authnode_tickets_granted_total") - before
         if not ours[-1].requests <= granted <= ours[-1].requests + CONNECTIONS:
             sys.exit(f"bench: wrk got {ours[-1].requests} replies, but {granted:.0f} tickets were granted")
-        theirs.append(wrk(folder, peers[1], bodies))
+        theirs.append(wrk(folder, peers[1], bodies, once=False))
     ratio = median([a.rate / b.rate for a, b in zip(ours, theirs, strict=True)])
     rate, peer = median([m.rate for m in ours]), median([m.rate for m in theirs])
     p50, p99 = median([m.p50 for m in ours]), median([m.p99 for m in ours])

@@ -26,6 +26,7 @@ clients whose clocks are right may be refused too.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -66,6 +67,12 @@ LATEST_STEP = 100
 SAMPLED_BUCKETS = 1024
 """What `used` looks at: a full look would take a large table's owner seconds."""
 
+_ROOM = _SLOTS // 2
+"""Free slots that make a bucket good enough without a look at how many the other one has."""
+
+_MADV_POPULATE_WRITE = 23
+"""From Linux' mman.h; the mmap module has no name for it yet."""
+
 _NEVER_MADE = "there was none"
 
 
@@ -85,6 +92,8 @@ class ReplayCache:
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         size = os.fstat(self._fd).st_size
         self._map = mmap.mmap(self._fd, size)
+        with contextlib.suppress(OSError):  # kernels before 5.14 fault the pages in one by one, as they are first written
+            self._map.madvise(_MADV_POPULATE_WRITE)
         self._view = memoryview(self._map)
         self._words = self._view.cast("Q")
         self._buckets = self._words[_WORD_BUCKETS]
@@ -141,28 +150,35 @@ class ReplayCache:
         return max(0.0, self._words[_WORD_LATEST] / 1000 - now)
 
     def _store(self, short: bytes, stripe: int, places: tuple[int, int], now: int) -> None:
-        words, furthest = self._words, now + self._furthest
-        best_free: list[int] = []
-        best_start = 0
+        words, whole, furthest = self._words, self._map, now + self._furthest
+        free: list[int] = []
+        into = 0
         for place in places:
             start = _HEADER_BYTES + (place * STRIPES + stripe) * _BUCKET_BYTES
-            bucket = self._map[start : start + _EXPIRIES]
-            first_expiry = (start + _EXPIRIES) // 8
-            expiries = words[first_expiry : first_expiry + _SLOTS].tolist()
-            at = bucket.find(short)
-            while at >= 0:
-                if at % _KEY_BYTES == 0 and now < expiries[at // _KEY_BYTES] <= furthest:
-                    raise ReplayDetected("proof seen before")
-                at = bucket.find(short, at + 1)
-            free = [slot for slot, expiry in enumerate(expiries) if not now < expiry <= furthest]
-            if len(free) > len(best_free):
-                best_free, best_start = free, start
-        if not best_free:
+            bucket = whole[start : start + _EXPIRIES]
+            first = (start + _EXPIRIES) // 8
+            if short in bucket and self._is_live(short, bucket, first, now, furthest):
+                raise ReplayDetected("proof seen before")
+            if len(free) < _ROOM:
+                here = [
+                    slot for slot, expiry in enumerate(words[first : first + _SLOTS].tolist()) if not now < expiry <= furthest
+                ]
+                if len(here) > len(free):
+                    free, into = here, start
+        if not free:
             raise ReplayTableFull("replay table full")
-        slot = best_free[0]
-        at = best_start + slot * _KEY_BYTES
-        self._map[at : at + _KEY_BYTES] = short
-        words[(best_start + _EXPIRIES) // 8 + slot] = now + self._life
+        at = into + free[0] * _KEY_BYTES
+        whole[at : at + _KEY_BYTES] = short
+        words[(into + _EXPIRIES) // 8 + free[0]] = now + self._life
+
+    def _is_live(self, short: bytes, bucket: bytes, first_expiry: int, now: int, furthest: int) -> bool:
+        """Whether the key stands in a slot, and not across two, whose expiry is to come."""
+        at = bucket.find(short)
+        while at >= 0:
+            if at % _KEY_BYTES == 0 and now < self._words[first_expiry + at // _KEY_BYTES] <= furthest:
+                return True
+            at = bucket.find(short, at + 1)
+        return False
 
     def _lock(self, stripe: int, at: int) -> None:
         tries = 0

@@ -120,8 +120,9 @@ class Worker:
         self._audit = Audit(told.audit)
         self._directory = Directory(self._records, sequence)
         self._records = []
+        chance = entropy.pooled(entropy.system)
         proofs = ProofChecker(ReplayCache(told.replay, skew=told.policy.skew), told.policy, entropy.system)
-        desk = TicketDesk(self._directory, auth_service_record(told.service_key), proofs, told.policy, entropy.system)
+        desk = TicketDesk(self._directory, auth_service_record(told.service_key), proofs, told.policy, chance)
         self._front = Front(
             desk,
             self.link,

@@ -34,7 +34,7 @@ def _finite(text: str) -> float:
     return value
 
 
-_decode = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_finite).decode
+_decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_finite)
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False, allow_nan=False).encode
 _encode_sorted = json.JSONEncoder(
     separators=(",", ":"), sort_keys=True, ensure_ascii=True, check_circular=False, allow_nan=False
@@ -47,7 +47,14 @@ _MIN_INT, _MAX_INT = -(1 << 63), (1 << 64) - 1
 def loads(text: str | bytes) -> Any:
     """Parse one JSON value. Raises MalformedMessage for anything else, never another error."""
     try:
-        return _decode(text.decode("utf-8") if isinstance(text, bytes) else text)
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        # Programs put nothing around a value: the decoder's search for white space is for who does.
+        if text[:1] == "{":
+            value, end = _decoder.raw_decode(text)
+            if end == len(text):
+                return value
+        return _decoder.decode(text)
     except (ValueError, RecursionError):  # ValueError: bad JSON, bad UTF-8, an integer of thousands of digits
         raise MalformedMessage("not JSON") from None
 
