@@ -203,7 +203,7 @@ def default_workers() -> int:
 
 
 def _ours(section: Section) -> AuthnodeConfig:
-    """Our YAML; docs/reference-authnode.md has every setting."""
+    """Our YAML; docs/reference/authnode-configuration.md has every setting."""
     host, port = section.address("listen")
     store = section.path("storeDir")
     witness = section.path("witnessDir", store.with_name(f"{store.name}-witness"))
