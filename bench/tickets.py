@@ -45,6 +45,7 @@ CONNECTIONS = 16
 SERVICE = "MasterService"
 REPLAY_ENTRIES = 1 << 21
 NGINX_PORTS = (19080, 19443)
+FIXED_PORT = 19081
 
 WRK_SCRIPT = """
 local requests, n = {}, 0
@@ -201,12 +202,48 @@ def measure(folder: Path, clients: list[Client], peers: tuple[str, str], authnod
         if not ours[-1].requests <= granted <= ours[-1].requests + CONNECTIONS:
             sys.exit(f"bench: wrk got {ours[-1].requests} replies, but {granted:.0f} tickets were granted")
         theirs.append(wrk(folder, peers[1], bodies, once=False))
+    kind = "HTTPS" if peers[0].startswith("https") else "HTTP"
+    return row(f"{kind}, tickets" + (", bound verifiers" if bound else ""), ours, theirs)
+
+
+@contextmanager
+def fixed_body(body_bytes: int, processes: int) -> Iterator[None]:
+    """As many processes of the least Python server as the Authnode has workers."""
+    command = [sys.executable, "-m", "bench.peers.fixed_body", str(FIXED_PORT), str(body_bytes)]
+    started = [subprocess.Popen(command) for _ in range(processes)]
+    try:
+        wait_for("the fixed-body server", lambda: _listeners(FIXED_PORT) >= processes)
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def _listeners(port: int) -> int:
+    """Sockets that listen on a loopback port (proc(5): state 0A)."""
+    wanted = f"0100007F:{port:04X}"
+    return sum(line.split()[1] == wanted and line.split()[3] == "0A" for line in Path("/proc/net/tcp").read_text().splitlines())
+
+
+def measure_floor(folder: Path, clients: list[Client], body_bytes: int, processes: int, rounds: int) -> Row:
+    """What the HTTP of a Python server costs by itself, fed as the tickets are."""
+    bodies = make_bodies(folder, clients, 20_000, bound=False)
+    floor, theirs = [], []
+    with fixed_body(body_bytes, processes):
+        for _ in range(rounds):
+            floor.append(wrk(folder, f"http://127.0.0.1:{FIXED_PORT}", bodies, once=False))
+            theirs.append(wrk(folder, f"http://127.0.0.1:{NGINX_PORTS[0]}", bodies, once=False))
+    return row("HTTP, fixed body, same libraries", floor, theirs)
+
+
+def row(name: str, ours: list[Measured], theirs: list[Measured]) -> Row:
+    """Medians, and the median of the rounds' own ratios."""
     ratio = median([a.rate / b.rate for a, b in zip(ours, theirs, strict=True)])
     rate, peer = median([m.rate for m in ours]), median([m.rate for m in theirs])
     p50, p99 = median([m.p50 for m in ours]), median([m.p99 for m in ours])
-    name = ("HTTPS" if peers[0].startswith("https") else "HTTP") + (", bound verifiers" if bound else "")
     figures = (f"{rate:,.0f}", f"{peer:,.0f}", f"{ratio:.2f}", f"{p50:.2f}", f"{p99:.2f}")
-    return Row(name, figures, {"tickets": rate, "nginx": peer, "ratio": ratio, "p50_ms": p50, "p99_ms": p99})
+    return Row(name, figures, {"requests": rate, "nginx": peer, "ratio": ratio, "p50_ms": p50, "p99_ms": p99})
 
 
 def unverified() -> ssl.SSLContext:
@@ -237,8 +274,10 @@ def run_plain(folder: Path, rounds: int, files: ServerFiles) -> tuple[list[Row],
         assert authnode.process is not None
         workers = authnode.worker_pids()
         peers = (f"http://127.0.0.1:{authnode.port}", f"http://127.0.0.1:{NGINX_PORTS[0]}")
-        with nginx(folder, files, reply_bytes(authnode, clients[0]), len(workers)):
+        size = reply_bytes(authnode, clients[0])
+        with nginx(folder, files, size, len(workers)):
             rows = [measure(folder, clients, peers, authnode, rounds, bound=bound) for bound in (False, True)]
+            rows.append(measure_floor(folder, clients, size, len(workers), rounds))
         largest = max(resident_mib(pid, without=REPLAY_FILE) for pid in (authnode.process.pid, *workers))
     finally:
         authnode.stop()
@@ -277,7 +316,7 @@ def main() -> None:
         rows, notes = run_plain(folder, arguments.rounds, files)
         rows.append(run_tls(folder, arguments.rounds, files))
     title = "Tickets a second, beside nginx answering a fixed body of the same size"
-    report(title, ("tickets/s", "nginx/s", "ratio", "p50 ms", "p99 ms"), rows, notes, as_json=arguments.json)
+    report(title, ("requests/s", "nginx/s", "ratio", "p50 ms", "p99 ms"), rows, notes, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The least that a Python server does: uvloop, httptools, one fixed body. What a ticket costs is on top of this.
 
-`python -m bench.fixed_body PORT BYTES`, once for each process; they share the port.
+`python -m bench.peers.fixed_body PORT BYTES`, once for each process; they share the port.
 """
 
 from __future__ import annotations
