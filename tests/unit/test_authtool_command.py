@@ -100,7 +100,7 @@ async def test_a_reply_without_the_key_prints_what_it_tells(fake: FakeAuthnode, 
     def tell(held: keys.KeyRecord) -> dict[str, object]:
         return {"key_info": keys.key_info(held) | {"auth_key": None, "secret_key": ""}, "auth_id_key": ""}
 
-    fake._tell = tell  # type: ignore[method-assign]
+    fake._tell = tell  # type: ignore[method-assign]  # what this one server tells is what the test is about
     ran = await command_line.run("authtool", "api", host, "AuthService", "addcaps")
     assert set(json.loads(ran.out)) == {"id", "create_ts", "role", "caps"}
 
