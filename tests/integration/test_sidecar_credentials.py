@@ -153,12 +153,15 @@ async def test_however_many_connections_ask_the_authnode_is_asked_once_in_a_whil
         await credentials.get(SERVICE)
         for _ in range(100):
             credentials.ask(SERVICE)
+        async with site.credentials(site.config(accepts=False)) as others:
+            await others.get(SERVICE)  # as long as a request of ours would take
+        assert len(site.fake.seen) == 2
         held = credentials.held(SERVICE)
         site.clock.offset += module.ASK_GAP
         for _ in range(100):
             credentials.ask(SERVICE)
         await until("a new ticket", lambda: credentials.held(SERVICE) is not held)
-        assert len(site.fake.seen) == 2
+        assert len(site.fake.seen) == 3
 
 
 async def test_metrics_say_when_the_ticket_was_made_and_when_it_ends(site: Site) -> None:
