@@ -99,9 +99,9 @@ class Sidecar:
 
     async def _start(self) -> None:
         self._handle_signals()
-        ports = await self._server.start()
         if self._config.health is not None:
             await self._endpoint.start(*self._config.health, field="health")
+        ports = await self._server.start()
         self._credentials.start()
         self._tasks.start("audit", self._flush())
         self._say(ports)

@@ -37,7 +37,7 @@ class Release:
     side: Side
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every read
 class Send:
     """Write these, which are not touched any more. While they wait, reading from the other side stops."""
 

@@ -1,4 +1,7 @@
-"""The sidecar's configuration: what is wrong is refused before anything listens (docs/reference-sidecar.md has every setting)."""
+"""The sidecar's configuration: what is wrong is refused before anything listens.
+
+docs/reference/sidecar-configuration.md has every setting.
+"""
 
 from __future__ import annotations
 

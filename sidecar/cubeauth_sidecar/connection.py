@@ -25,7 +25,7 @@ from cubeauth_sidecar.commands import (
     Send,
 )
 from cubeauth_sidecar.credentials import Credentials
-from cubeauth_sidecar.events import DeadlinePassed, Dialed, DialFailed, Event, Side, TicketFailed, TicketReady
+from cubeauth_sidecar.events import DeadlinePassed, Dialed, DialFailed, Event, Received, Side, TicketFailed, TicketReady
 from cubeauth_sidecar.journal import Journal
 from cubeauth_sidecar.listeners import Listener, shown
 from cubeauth_sidecar.socket_end import SocketEnd
@@ -100,12 +100,24 @@ class Connection:
             return
         self._busy = True
         try:
+            turn = False
             while self._events:
-                for command in self.relay.handle(self._events.popleft(), self._around.clock.now()):
-                    self._carry_out(command)
+                event = self._events.popleft()
+                turn = turn or type(event) is not Received
+                for command in self.relay.handle(event, self._around.clock.now()):
+                    if type(command) is Send:
+                        self._ends[command.side].send(command.buffers)
+                    else:
+                        turn = True
+                        self._carry_out(command)
         finally:
             self._busy = False
             self._events.clear()
+        if turn:
+            self._turned()
+
+    def _turned(self) -> None:
+        """More happened than bytes that went through: whose turn it is, a deadline, or the end may have changed."""
         if self._opening and not self.relay.opening:
             self._opening = False
             self._host.settled(self)
@@ -127,8 +139,6 @@ class Connection:
 
     def _carry_out(self, command: Command) -> None:
         match command:
-            case Send(side, buffers):
-                self._ends[side].send(buffers)
             case CloseWriting(side):
                 self._ends[side].end()
             case Close(side):

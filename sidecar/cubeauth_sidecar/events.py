@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from cubeauth.exchange import TicketGrant
 from cubeauth.frames import Buffer
 
 
-class Side(Enum):
+class Side(StrEnum):
     """The two sockets of a connection: the secured one to the other sidecar, and the plain one to the local process."""
 
     PEER = "peer"
@@ -47,7 +47,7 @@ class TicketFailed:
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every read
 class Received:
     """Bytes of one side. data: good only until the relay returns; its memory is read into again."""
 

@@ -115,21 +115,27 @@ class Relay(ABC):
         commands: list[Command] = []
         self._commands = commands
         self._now = now
+        if type(event) is Received:
+            self._active = now
+            if event.side is Side.PEER:
+                self._heard(self._open_channel.receive_data(event.data, now))
+            else:
+                self._pass_on(event.data)
+        else:
+            self._on_turn(event)
+        return commands
+
+    def _on_turn(self, event: Event) -> None:
+        """Everything but the flow of bytes."""
         match event:
-            case Received(Side.PEER, data):
-                self._active = now
-                self._heard(self._open_channel.receive_data(data, now))
-            case Received(_, data):
-                self._active = now
-                self._pass_on(data)
             case EndOfStream(Side.PEER):
-                self._heard(self._open_channel.receive_eof(now))
+                self._heard(self._open_channel.receive_eof(self._now))
             case EndOfStream():
                 self._end_our_direction()
             case Lost(Side.PEER, problem) if self._accepted:
                 self._end(End.PEER_LOST, problem)
             case Lost(Side.PEER):
-                self._heard(self._open_channel.receive_eof(now))
+                self._heard(self._open_channel.receive_eof(self._now))
             case Lost(_, problem):
                 self._end(End.DAEMON_LOST, problem)
             case Stopped():
@@ -138,7 +144,6 @@ class Relay(ABC):
                 self._on_deadline()
             case _:
                 self._step(event)
-        return commands
 
     def next_deadline(self) -> float | None:
         """When DeadlinePassed is due, unix seconds; it may move with every event."""
@@ -176,13 +181,14 @@ class Relay(ABC):
     def _heard(self, happened: list[channel_events.Event]) -> None:
         """Carry the channel's events over to the daemon's side."""
         data: list[Buffer] = []
+        ended = False
         for event in happened:
             match event:
                 case channel_events.DataReceived():
                     self.from_peer += len(event.data)
                     data.append(self._kept(event.data))
                 case channel_events.PeerClosed():
-                    self._peer_ended = True
+                    self._peer_ended = ended = True
                 case channel_events.HandshakeCompleted():
                     self._accepted = True
                     self._jti = event.jti
@@ -198,7 +204,7 @@ class Relay(ABC):
                     return
         if data:
             self._commands.append(Send(Side.DAEMON, data))
-        if any(isinstance(event, channel_events.PeerClosed) for event in happened):
+        if ended:
             self._commands.append(CloseWriting(Side.DAEMON))
         self._flush()
         self._finish()
