@@ -105,7 +105,7 @@ types: $(DEV_LOCKED) ## mypy --strict over code and tests
 
 unit: $(DEV_READY) ## all tests but tests/integration (ARGS="-k replay")
 	$(call say,unit: tests of parts$(,) of the keystore$(,) of the commands in the documentation)
-	@$(PYTEST) $(UNIT) --numprocesses=$(JOBS) --dist=loadgroup $(ARGS)
+	@$(PYTEST) $(UNIT) --numprocesses=$(JOBS) $(ARGS)
 
 integration: $(DEV_READY) ## tests that start whole processes
 	$(call say,integration: whole processes against each other)

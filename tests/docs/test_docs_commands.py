@@ -5,10 +5,14 @@ CONTRIBUTING.md says how pages are written for it; tests/docs/pages.py holds the
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -26,6 +30,9 @@ KEPT = ("PIP_*", "*_proxy", "*_PROXY", "SSL_CERT_FILE", "LANG")
 """Of the caller's environment only this: how packages are reached. A reader has none of the rest."""
 COPYING = 60.0
 """Seconds for whatever is not the page's own: the copy, the pip cache on a slow disk."""
+TURN = 600.0
+"""Seconds until the pages before have run, those of other test runs on this machine too."""
+TURNS = Path(tempfile.gettempdir()) / f"cubeauth-docs-{os.getuid()}.lock"
 
 
 def blocks_of(page: str) -> list[Block]:
@@ -69,11 +76,21 @@ def reader(home: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.xdist_group("docs")  # one after the other: pages write the ports that a reader would use
+@contextmanager
+def turn() -> Iterator[None]:
+    """One page after the other, in whichever process: pages write the ports that a reader would use."""
+    fd = os.open(TURNS, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=pytest.mark.timeout(COPYING + 2 * ENDING + sum(block.bound for block in blocks)))
+        pytest.param(page, marks=pytest.mark.timeout(TURN + COPYING + 2 * ENDING + sum(block.bound for block in blocks)))
         for page, blocks in RUN.items()
         if any(block.steps for block in blocks)
     ],
@@ -83,4 +100,5 @@ def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT, clone, ignore=NOT_COPIED)
     state.mkdir()
     home.mkdir()
-    run_page(RUN[page], clone, reader(home), state)
+    with turn():
+        run_page(RUN[page], clone, reader(home), state)
