@@ -93,6 +93,7 @@ class Sidecar:
         )
         self._listeners = listeners.all_of(config, entropy.system, self._credentials.unanswered_try)
         self._server = Server(self._listeners, config.limits, around, self._metrics)
+        self._credentials.on_ticket = self._server.ticket_came
         self._endpoint = Endpoint(
             self._metrics.registry, live=lambda: self._failure, ready=self._not_ready, collect=self._collect
         )

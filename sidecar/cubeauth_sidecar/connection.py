@@ -194,6 +194,12 @@ class Connection:
         else:
             self._start("ticket", self._wait_for_ticket())
 
+    def offer_ticket(self) -> None:
+        """There is a newer ticket than the one in use."""
+        held = self._around.credentials.held(self.listener.service)
+        if held is not None:
+            self.happened(TicketReady(held))
+
     async def _wait_for_ticket(self) -> None:
         try:
             grant = await self._around.credentials.get(self.listener.service)

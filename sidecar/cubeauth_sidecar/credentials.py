@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 from cubeauth import ticket
 from cubeauth.entropy import Entropy
@@ -28,8 +29,9 @@ ASK_GAP = 15.0
 
 
 class _Counting(ClientObserver):
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, on_ticket: Callable[[str], None]) -> None:
         self._metrics = metrics
+        self._on_ticket = on_ticket
 
     def tried(self, endpoint: str, outcome: str) -> None:
         self._metrics.authnode_tries.labels(endpoint, str(outcome)).inc()
@@ -37,13 +39,14 @@ class _Counting(ClientObserver):
     def refreshed(self, service_id: str, good_until: float) -> None:
         self._metrics.ticket_refreshes.labels(service_id).inc()
         self._metrics.ticket_expiry.labels(service_id).set(good_until)
+        self._on_ticket(service_id)
 
     def refresh_failed(self, service_id: str, _delay: float) -> None:
         self._metrics.ticket_refresh_failures.labels(service_id).inc()
 
 
 class Credentials:
-    """Keeps a ticket for each service of the configuration; start() and close() it.
+    """Keeps a ticket for each service of the configuration; start() and close() it. on_ticket: told of each that came, at once.
 
     The services of connect entries are what we dial with. For those of accept entries a ticket of our own shows that the
     Authnode answers, and, as our key must open it, that both have the same key.
@@ -61,7 +64,8 @@ class Credentials:
         self._unanswered: float | None = None
         self._tried = -math.inf
         context = tls.client_context(config.authnode.ca_file) if config.authnode.ca_file else None
-        observer = _Counting(metrics)
+        self.on_ticket: Callable[[str], None] = lambda _service: None
+        observer = _Counting(metrics, self._ticket_came)
         self._authnode = Authnode(
             EndpointSet(config.authnode.endpoints), clock=clock, entropy=entropy, tls_context=context, observer=observer
         )
@@ -113,6 +117,9 @@ class Credentials:
 
     def _services(self) -> list[str]:
         return sorted(self._dialled | self._guarded.keys())
+
+    def _ticket_came(self, service: str) -> None:
+        self.on_ticket(service)
 
     async def _fetch(self, service: str) -> TicketGrant:
         self._tried = self._clock.monotonic()

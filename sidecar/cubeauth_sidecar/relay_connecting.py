@@ -73,6 +73,7 @@ class ConnectingRelay(Relay):
             case TicketReady(grant):
                 self._renew(grant)
             case TicketFailed(problem) if self.stage is Stage.FETCHING:
+                self._commands.append(AskAuthnode())  # sooner than whoever keeps tickets would try again by itself
                 self._end(End.NO_TICKET_HELD, problem)
             case TicketFailed():
                 self._look_again()

@@ -110,6 +110,12 @@ class Server:
             if self._draining:
                 self._over.set()
 
+    def ticket_came(self, service: str) -> None:
+        """Connections in grace live on the Authnode's silence, which is over: they take the new ticket before anything else."""
+        for connection in list(self._connections):
+            if connection.relay.in_grace and not connection.listener.strangers and connection.listener.service == service:
+                connection.offer_ticket()
+
     async def drain(self, seconds: float) -> None:
         """Take nobody in any more, let connections end by themselves for `seconds` or until cut(), reset the rest."""
         self._draining = True

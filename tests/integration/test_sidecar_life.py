@@ -18,6 +18,7 @@ from tests.support.sidecar import (
     CLIENT,
     SERVICE,
     Daemon,
+    Middleman,
     SidecarProcess,
     Site,
     dial,
@@ -188,6 +189,26 @@ def test_grace_carries_connections_over_an_outage_and_takes_nobody_new(tmp_path:
             assert behind.recv(100) == b"still here"
             assert turned_away(connector.ports["out"])
             assert connector.ready()[0] == 503
+
+
+def test_the_ticket_that_ends_an_outage_ends_grace_and_not_the_connection(tmp_path: Path, daemon: Daemon) -> None:
+    with short_lived(tmp_path, "8s") as site:
+        authnode = site.authnode
+        way = Middleman(authnode.port, lambda _direction, data: data)
+        acceptor = site.acceptor(daemon.port, authnode={"endpoints": [f"127.0.0.1:{way.port}"]})
+        connector = site.connector(acceptor.ports["guard"])
+        with dial(connector.ports["out"]) as client, daemon.accept() as behind:
+            authnode.stop()
+            way.close()  # for good: an acceptor that hears of the Authnode first ends its grace
+            for sidecar in (acceptor, connector):
+                wait_for("grace", lambda sidecar=sidecar: sidecar.metric("connections_in_grace") == 1)  # type: ignore[misc]  # bound now
+            authnode.config.write_text(yaml.safe_dump(authnode.settings | {"listen": authnode.endpoint}))
+            authnode.start()
+            acceptor.audited(outcome="renewed")
+            for sidecar in (acceptor, connector):
+                wait_for("the end of grace", lambda sidecar=sidecar: sidecar.metric("connections_in_grace") == 0)  # type: ignore[misc]  # bound now
+            client.sendall(b"still here")
+            assert behind.recv(100) == b"still here"
 
 
 def test_without_grace_a_connection_ends_with_its_ticket(tmp_path: Path, daemon: Daemon) -> None:

@@ -76,7 +76,7 @@ def test_ticket_then_peer_then_handshake_and_only_then_the_local_bytes() -> None
 
 def test_without_a_ticket_the_local_process_is_reset_and_nobody_is_dialed() -> None:
     script = connecting()
-    assert kinds(script.on(TicketFailed("no Authnode"))) == [Reset, Reset, Record]
+    assert kinds(script.on(TicketFailed("no Authnode"))) == [AskAuthnode, Reset, Reset, Record]
     assert script.of(Dial) == []
     assert script.records == [("failed", "no_ticket_held")]
     assert script.last.detail == "no Authnode"
