@@ -82,9 +82,11 @@ def _say(config: AuthnodeConfig) -> None:
         log.warning("no TLS: tickets and their requests can be read on the way; the keys in them cannot")
 
 
-def _raise_descriptor_limit() -> None:
+def _set_limits() -> None:
+    """Of this process and its workers: as many descriptors as there may be, and no core file, which would hold every key."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _make_folder(folder: Path) -> None:
@@ -97,7 +99,7 @@ def _make_folder(folder: Path) -> None:
 
 async def _serve(config: AuthnodeConfig, options: Options, clock: Clock) -> int:
     _say(config)
-    _raise_descriptor_limit()
+    _set_limits()
     told = settings.of_config(config)
     if config.tls is not None:
         make_context(config.tls)  # workers would find the same, one after the other

@@ -31,7 +31,7 @@ class BehindProxy:
     """The parser's view of a connection from a configured proxy: the one case in which a header means something.
 
     Proxies pass on what they do not set themselves, so of two headers that disagree one is the client's own word: then the
-    proxy's address stands. Trailers do not count, a proxy need not even look at them.
+    proxy's address stands. Trailers come too late to count, a proxy need not even look at them.
     """
 
     def __init__(self, requests: Requests) -> None:
@@ -39,7 +39,6 @@ class BehindProxy:
         self._proxy = requests.peer
         self._real: set[str] = set()
         self._forwarded: set[str] = set()
-        self._in_head = True
         self.on_url = requests.on_url
         self.on_body = requests.on_body
         self.on_message_complete = requests.on_message_complete
@@ -47,12 +46,9 @@ class BehindProxy:
     def on_message_begin(self) -> None:
         self._real.clear()
         self._forwarded.clear()
-        self._in_head = True
         self._requests.on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
-            return
         lower = name.lower()
         if lower == b"x-real-ip":
             self._real |= _address(value)
@@ -60,7 +56,6 @@ class BehindProxy:
             self._forwarded = _address(value.rpartition(b",")[2])  # what the proxy itself added stands last
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
         said = self._real | self._forwarded
         self._requests.peer = said.pop() if len(said) == 1 else self._proxy
         self._requests.on_headers_complete()

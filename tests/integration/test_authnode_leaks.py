@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import resource
 import signal
 import time
 import urllib.request
@@ -168,6 +169,8 @@ def leaks(secrets: Secrets, seen: dict[str, bytes]) -> dict[str, set[str]]:
 
 
 def test_rule_11_nothing_that_a_run_wrote_or_shows_holds_a_secret(tmp_path: Path) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))  # who starts it may allow core files
     with running_authnode(tmp_path, logLevel="debug", trustedProxies=["127.0.0.1"]) as authnode:
         run = Run(authnode)
         run.secrets.add_key_file(parse_key_file((tmp_path / "root.json").read_text()))
@@ -175,6 +178,7 @@ def test_rule_11_nothing_that_a_run_wrote_or_shows_holds_a_secret(tmp_path: Path
         workers = authnode.worker_pids()
         assert authnode.process is not None
         authnode.process.send_signal(signal.SIGHUP)
+        assert "Max core file size        0" in Path(f"/proc/{workers[0]}/limits").read_text()
         os.kill(workers[0], signal.SIGSEGV)
         wait_for("a worker in the place of the one that crashed", lambda: len({*workers, *authnode.worker_pids()}) == 3)
         run.ticket(authnode.service_key_file)

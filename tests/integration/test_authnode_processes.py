@@ -23,10 +23,11 @@ import pytest
 from tests.support.authnode import Authnode, encoded_caps, prepare, running_authnode
 from tests.support.certs import Authority, ServerFiles
 from tests.support.load import Load, under_load
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 from tests.support.workers import Kept, connections_to_every_worker, ticket_request
 
 from cubeauth import entropy, exchange
+from cubeauth.errors import ServerRefused
 from cubeauth.messages import ROUTE_OF_WORD, TICKET_PATH
 from cubeauth_authnode.replay import STRIPES
 from cubeauth_authnode.supervisor import RESTARTS
@@ -144,18 +145,36 @@ def test_too_many_dead_workers_end_the_parent_with_status_1(tmp_path: Path) -> N
     authnode.start()
     assert authnode.process is not None
     try:
-        while authnode.process.poll() is None:
+        end = time.monotonic() + PATIENCE
+        while authnode.process.poll() is None and time.monotonic() < end:
             for pid in authnode.worker_pids():
                 if exists(pid):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
-        assert authnode.process.wait() == 1
+        assert authnode.process.poll() == 1
     finally:
         authnode.process.kill()
     assert f"the Authnode ends: {RESTARTS + 1} workers ended within 60 s" in authnode.log
     assert "Traceback" not in authnode.log
     authnode.start()
     assert authnode.stop() == 0
+
+
+def test_a_keystore_that_cannot_be_written_any_more_ends_the_parent_with_status_1_and_loses_nothing(tmp_path: Path) -> None:
+    with running_authnode(tmp_path) as authnode:
+        admin = authnode.admin_grant()
+        kept = authnode.create(admin, "kept", "client")
+        (tmp_path / "witness").rename(tmp_path / "away")
+        with pytest.raises(ServerRefused) as caught:
+            authnode.create(admin, "lost", "client")
+        assert (caught.value.server_code, caught.value.detail) == (35, "the keystore cannot be written")
+        assert authnode.process is not None
+        assert authnode.process.wait(30) == 1
+        assert "the Authnode ends: the witness" in authnode.log
+        assert "Traceback" not in authnode.log
+        (tmp_path / "away").rename(tmp_path / "witness")
+        authnode.start()
+        assert authnode.ticket(kept, "AuthService").client_id == "kept"
 
 
 # Stopped.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import socket
 import struct
 import time
@@ -375,6 +376,26 @@ def test_rule_9_a_deleted_key_is_dead_at_once_on_every_worker(authnode: Authnode
     finally:
         for connection in kept:
             connection.close()
+
+
+def test_rule_9_a_request_that_waited_while_the_key_was_deleted_gets_nothing(
+    authnode: Authnode, admin: TicketGrant, service: KeyFile
+) -> None:
+    """A stopped worker stands in for one that the news of the write reaches late: the request is the first that it looks at."""
+    workers = connections_to_every_worker(authnode)
+    stopped, other = workers
+    victim = authnode.create(admin, "latecomer", "client")
+    route = ROUTE_OF_WORD["deletekey"]
+    deletion = exchange.ask_access(admin, route.type, {"key_info": {"id": victim.id}}, now=time.time(), entropy=entropy.system)
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        workers[stopped].send(TICKET_PATH, ticket_request(victim, "MasterService").body)
+        assert workers[other].ask(deletion.body, route.path)["code"] == GRANTED
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert workers[stopped].receive() == json.loads(FAILED)
+    for kept in workers.values():
+        kept.close()
 
 
 def test_rule_9_capability_changes_are_in_the_next_ticket_of_every_worker(

@@ -345,13 +345,15 @@ def test_a_stopped_process_that_holds_a_stripe_costs_refusals_and_once_a_quarter
     process = FORK.Process(target=_hold, args=(path, held, release))
     process.start()
     held.wait()
-    for number in range(200):
-        with pytest.raises(ReplayTableFull):
-            table.remember(proof(number), proof_time=int(NOW), now=NOW)
-    assert len(naps) <= STRIPES * replay.LOCK_NAPS
-    monkeypatch.undo()
-    release.set()
-    process.join()
+    try:
+        for number in range(200):
+            with pytest.raises(ReplayTableFull):
+                table.remember(proof(number), proof_time=int(NOW), now=NOW)
+        assert len(naps) <= STRIPES * replay.LOCK_NAPS
+    finally:
+        monkeypatch.undo()
+        release.set()
+        process.join()
     assert not any(seen(table, proof(number)) for number in range(200)), "the lock ends with who held it, and nothing was kept"
     table.close()
 
