@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -13,7 +14,9 @@ import pytest
 from tests.keystore.backends import NOW, SqliteBackend, create, put
 from tests.keystore.children import child, read_line
 
-from cubeauth_authnode.keystore.base import KeystoreUnusable
+from cubeauth_authnode.keystore.base import KeystoreStalled, KeystoreUnusable
+from cubeauth_authnode.keystore.writer import GroupWriter
+from cubeauth_runtime.clock import SystemClock
 
 
 @pytest.fixture
@@ -42,6 +45,20 @@ def test_a_full_disk_refuses_the_whole_batch_and_goes_on_when_there_is_room(smal
     with closing(sqlite.open()) as store:
         assert store.sequence == 2
         assert sorted(record.id for record in store.records()) == ["alice", "bob"]
+
+
+async def test_a_full_disk_refuses_its_writers_and_the_next_one_goes_again(small_disk: Path, sqlite: SqliteBackend) -> None:
+    fatal: list[KeystoreUnusable] = []
+    with closing(sqlite.open()) as store:
+        writer = GroupWriter(store, SystemClock(), on_changes=lambda _changes: None, on_fatal=fatal.append)
+        filler = small_disk / "filler"
+        _fill(filler)
+        refused = await asyncio.gather(*(writer.submit(create(f"id{n}")) for n in range(200)), return_exceptions=True)
+        assert {type(outcome) for outcome in refused} == {KeystoreStalled}
+        filler.unlink()
+        assert (await writer.submit(create("alice"))).sequence == 1
+        await writer.close()
+    assert fatal == []
 
 
 def _fill(filler: Path) -> None:

@@ -50,6 +50,10 @@ class KeystoreUnusable(KeystoreError):
     """The store must not be used: damaged, owned by another process, of a newer schema, rolled back, on a network file system."""
 
 
+class KeystoreStalled(KeystoreUnusable):
+    """Nothing could be written this time (a full disk, somebody's lock), and the store is as it was: later it may go again."""
+
+
 @dataclass(frozen=True, slots=True)
 class CreateKey:
     """Make a key: auth_key, access_key and secret_key at random, create_ts and kvno above any earlier one of this id."""
@@ -141,9 +145,9 @@ class Keystore(Protocol):
     def apply(self, writes: Sequence[Write], *, now: int) -> list[Change | KeystoreError]:
         """Do all writes in order in one durable step; the outcomes in the same order. now: unix seconds.
 
-        Raises KeystoreUnusable where nothing could be made durable (disk full, damage); then none of the batch happened. Where
-        that cannot be told (a sync failed) it is raised too, this store takes no further write and shows none of the batch;
-        opened again it has the whole batch or nothing of it.
+        Raises KeystoreStalled (disk full) or KeystoreUnusable (damage) where nothing could be made durable; then none of the
+        batch happened. Where that cannot be told (a sync failed) the latter is raised too, this store takes no further write
+        and shows none of the batch; opened again it has the whole batch or nothing of it.
         """
         ...
 

@@ -21,7 +21,7 @@ from cubeauth.errors import InputError
 from cubeauth.keys import KeyRecord
 from cubeauth.secret import SecretBytes
 from cubeauth_authnode.keystore import contents, schema
-from cubeauth_authnode.keystore.base import Change, KeystoreError, KeystoreUnusable, Write
+from cubeauth_authnode.keystore.base import Change, KeystoreError, KeystoreStalled, KeystoreUnusable, Write
 from cubeauth_authnode.keystore.connection import (
     RESTORE,
     check_pages,
@@ -169,9 +169,10 @@ class SqliteKeystore:
             with transaction(self._connection):
                 digests = contents.write(self._connection, self._seals, meta, self._row_sum, rows)
         except sqlite3.Error as e:
-            # Only a full disk is sure to have left nothing; what a failed sync left is known when the log is read again.
-            if primary_code(e) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY):
-                self._refusal = f"takes no writes since one failed ({e}); start again when the disk is well"
+            # These are sure to have left nothing; what a failed sync left is known when the log is read again.
+            if primary_code(e) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY):
+                raise KeystoreStalled(str(unusable(self._path, e))) from None
+            self._refusal = f"takes no writes since one failed ({e}); start again when the disk is well"
             raise unusable(self._path, e) from None
         try:
             self._witness.write(Witness(meta.keystore_id, meta.sequence, high))

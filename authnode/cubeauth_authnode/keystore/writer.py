@@ -10,15 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-from cubeauth_authnode.keystore.base import Change, Keystore, KeystoreBusy, KeystoreError, KeystoreUnusable, Write
+from cubeauth_authnode.keystore.base import (
+    Change,
+    Keystore,
+    KeystoreBusy,
+    KeystoreError,
+    KeystoreStalled,
+    KeystoreUnusable,
+    Write,
+)
 from cubeauth_runtime.clock import Clock
 from cubeauth_runtime.tasks import TaskOwner
+
+log = logging.getLogger("cubeauth.keystore")
 
 MAX_WAITING = 1024
 """Writes that wait for a commit; more are refused at once, which the caller can tell its client."""
@@ -91,7 +102,13 @@ class GroupWriter:
 
     async def _commit(self, taken: list[_Waiting]) -> None:
         apply = partial(self._store.apply, [waiting.write for waiting in taken], now=int(self._clock.now()))
-        outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, apply)
+        try:
+            outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, apply)
+        except KeystoreStalled as e:
+            log.error("writes refused: %s", e)
+            for waiting in taken:
+                _resolve(waiting, KeystoreStalled(str(e)))
+            return
         changes = [outcome for outcome in outcomes if isinstance(outcome, Change)]
         if changes:
             published = self._on_changes(changes)
