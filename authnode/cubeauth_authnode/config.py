@@ -10,12 +10,12 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cubeauth import ids, keys, strictjson
+from cubeauth import ids, strictjson
 from cubeauth.errors import InputError, MalformedMessage
 from cubeauth.secret import SecretBytes
 from cubeauth.ticket import STOCK_LIFETIME
 from cubeauth.verifier import SKEW
-from cubeauth_runtime import documents, files
+from cubeauth_runtime import documents, files, key_files
 from cubeauth_runtime.documents import Section
 from cubeauth_runtime.logs import LEVELS
 
@@ -248,11 +248,7 @@ def _ours(section: Section) -> AuthnodeConfig:
 
 
 def _key_file(section: Section, name: str, path: Path, principal: str = "") -> SecretBytes:
-    try:
-        key_file = keys.parse_key_file(files.read_text(path))
-    except InputError as e:
-        where = f"{path}: {e.field}: " if e.field else f"{path}: "
-        raise section.error(name, f"{where}{e.problem}", e.remedy) from None
+    key_file = key_files.read(section, name, path)
     if principal and key_file.id != principal:
         raise section.error(name, f"{path} is the key of {key_file.id!r}, not of {principal}")
     return _key(section, name, strictjson.b64encode(key_file.auth_key.reveal()))

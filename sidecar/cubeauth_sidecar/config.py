@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cubeauth import caps, ids, keys
+from cubeauth import caps, ids
 from cubeauth.admission import PER_REQUEST
 from cubeauth.errors import InputError
 from cubeauth.keys import KeyFile
@@ -19,7 +19,7 @@ from cubeauth.lifetime import DEFAULT_GRACE
 from cubeauth.phases import Mode
 from cubeauth.secret import SecretBytes
 from cubeauth_client.endpoints import Endpoint, parse_endpoint, parse_endpoints
-from cubeauth_runtime import documents, files
+from cubeauth_runtime import documents, key_files
 from cubeauth_runtime.documents import Section
 from cubeauth_runtime.logs import LEVELS
 
@@ -290,9 +290,4 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _key_file(section: Section, name: str) -> KeyFile:
-    path = section.path(name)
-    try:
-        return keys.parse_key_file(files.read_text(path))
-    except InputError as e:
-        where = f"{path}: {e.field}: " if e.field else f"{path}: "
-        raise section.error(name, f"{where}{e.problem}", e.remedy) from None
+    return key_files.read(section, name, section.path(name))
