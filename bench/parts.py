@@ -97,7 +97,7 @@ class Bench:
 
     def whole(self) -> float:
         """Microseconds a ticket, from the bytes of a request to those of its answer."""
-        connection = self.connections.admit()
+        connection = self.connections.admit("192.0.2.1")
         assert connection is not None
         connection.connection_made(Nowhere())
         took = dict[str, float]()

@@ -58,6 +58,7 @@ class Limits:
     """Per worker process. Seconds and bytes."""
 
     connections: int = 4096
+    per_peer: int = 1024
     request_seconds: float = 10.0
     idle_seconds: float = 60.0
     header_bytes: int = 16 * 1024
@@ -238,8 +239,9 @@ def _ours(section: Section) -> AuthnodeConfig:
         replay_entries=section.integer("replayEntries", DEFAULT_REPLAY_ENTRIES, low=1024, high=1 << 28),
         limits=Limits(
             connections=limits.integer("connections", _LIMITS.connections, low=1, high=1 << 20),
-            request_seconds=limits.duration("requestTime", _LIMITS.request_seconds, low=0.1, high=300),
-            idle_seconds=limits.duration("idleTime", _LIMITS.idle_seconds, low=0.1, high=3600),
+            per_peer=limits.integer("perPeer", _LIMITS.per_peer, low=1, high=1 << 20),
+            request_seconds=limits.duration("requestTime", _LIMITS.request_seconds, low=1, high=300),
+            idle_seconds=limits.duration("idleTime", _LIMITS.idle_seconds, low=1, high=3600),
         ),
     )
     ticket.finish()

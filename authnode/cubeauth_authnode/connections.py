@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections import Counter as Counts
 from collections.abc import Callable
 
 from cubeauth_authnode.config import Limits, Network
@@ -34,23 +35,33 @@ class Connections:
         self._trusted = trusted
         self._monotonic = monotonic
         self._open: set[HttpConnection] = set()
+        self._of: Counts[str] = Counts()
         self.stopping = False
         self.empty = asyncio.Event()
 
-    def admit(self) -> HttpConnection | None:
-        """One more connection, counted until `gone`; None where there are too many."""
-        if self.stopping or len(self._open) >= self.limits.connections:
+    def admit(self, origin: str) -> HttpConnection | None:
+        """One more connection from the address `origin`, counted until `gone`; None where there are too many.
+
+        One address has a part of them only, or it could keep everybody else out by saying nothing; a proxy is many.
+        """
+        crowded = self._of[origin] >= self.limits.per_peer and not self.is_proxy(origin)
+        if self.stopping or crowded or len(self._open) >= self.limits.connections:
             self.counters[Counter.CONNECTIONS_REFUSED] += 1
             return None
         self.counters[Counter.CONNECTIONS_ACCEPTED] += 1
-        connection = HttpConnection(self)
+        connection = HttpConnection(self, origin)
         self._open.add(connection)
+        self._of[origin] += 1
         self.counters[Counter.CONNECTIONS_OPEN] = len(self._open)
         return connection
 
     def gone(self, connection: HttpConnection) -> None:
         """However it ended; a second call does nothing, because a failed TLS handshake may end a connection twice."""
-        self._open.discard(connection)
+        if connection in self._open:
+            self._open.remove(connection)
+            self._of[connection.origin] -= 1
+            if not self._of[connection.origin]:
+                del self._of[connection.origin]
         self.counters[Counter.CONNECTIONS_OPEN] = len(self._open)
         self._tell_empty()
 

@@ -14,6 +14,7 @@ from typing import cast
 
 from cubeauth_authnode.connections import Connections
 from cubeauth_authnode.http import HttpConnection, busy_reply
+from cubeauth_authnode.peers import address_of, peer_address
 from cubeauth_authnode.shared import Counter
 from cubeauth_authnode.tls import Reloader
 from cubeauth_runtime.tasks import OnDeath, TaskOwner
@@ -61,12 +62,12 @@ class Gate:
         with listening:
             while True:
                 try:
-                    stream, _ = await loop.sock_accept(listening)
+                    stream, peer = await loop.sock_accept(listening)
                 except OSError as e:
                     log.error("connections cannot be accepted: %s", e.strerror)
                     await asyncio.sleep(ACCEPT_PAUSE)
                     continue
-                connection = self.connections.admit()
+                connection = self.connections.admit(address_of(peer))
                 if connection is None:
                     stream.close()
                 else:
@@ -99,7 +100,7 @@ class _Arrival(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast(asyncio.Transport, transport)
-        connection = self._gate.connections.admit()
+        connection = self._gate.connections.admit(peer_address(stream))
         if connection is None:
             stream.write(busy_reply())
             stream.close()

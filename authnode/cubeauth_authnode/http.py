@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cubeauth.http")
 
+SWEEP_SECONDS = 1.0
+"""How often connections are looked at for their time."""
+
 MAX_PIPELINED = 16
 """Requests that may wait behind the one being answered."""
 
@@ -100,11 +103,13 @@ class HttpConnection(asyncio.Protocol):
         "_transport",
         "_url",
         "_waiting",
+        "origin",
         "peer",
     )
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, origin: str) -> None:
         self._all = connections
+        self.origin = origin
         self._transport: asyncio.Transport | None = None
         self.peer = NOBODY
         self._url = b""
@@ -144,8 +149,6 @@ class HttpConnection(asyncio.Protocol):
         self._all.gone(self)
 
     def data_received(self, data: bytes) -> None:
-        if not (self._in_request or self._choked):
-            self._since = self._all.now
         if len(data) <= PIECE:
             self._feed(data)
             return
@@ -203,7 +206,8 @@ class HttpConnection(asyncio.Protocol):
             return
         limits = self._all.limits
         busy = self._in_request or self._choked or self._over
-        if self._answering or now - self._since < (limits.request_seconds if busy else limits.idle_seconds):
+        # The clock of connections moves with each sweep: what is told in seconds is kept to within one, and never cut short.
+        if self._answering or now - self._since < SWEEP_SECONDS + (limits.request_seconds if busy else limits.idle_seconds):
             return
         if busy:
             self._all.counters[Counter.TIMEOUTS] += 1

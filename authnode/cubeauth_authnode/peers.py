@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 NOBODY = "0.0.0.0"  # noqa: S104 - a name for a peer that is gone already, not a bind
 
 
 def peer_address(transport: asyncio.BaseTransport) -> str:
-    """The address of the other end: IPv4 as such on a socket that serves both, IPv6 without its zone, a thing of this machine."""
-    peer = transport.get_extra_info("peername")
+    """The address of the other end."""
+    return address_of(transport.get_extra_info("peername"))
+
+
+def address_of(peer: Sequence[Any] | None) -> str:
+    """Of a socket's peer name: IPv4 as such on a socket that serves both, IPv6 without its zone, a thing of this machine."""
     return str(peer[0]).removeprefix("::ffff:").partition("%")[0] if peer else NOBODY
 
 

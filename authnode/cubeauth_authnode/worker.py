@@ -27,6 +27,7 @@ from cubeauth_authnode.connections import Connections
 from cubeauth_authnode.directory import Directory
 from cubeauth_authnode.front import Front
 from cubeauth_authnode.gate import Gate
+from cubeauth_authnode.http import SWEEP_SECONDS
 from cubeauth_authnode.keystore.base import Change, ChangeKind
 from cubeauth_authnode.link import Kind, Link, record_from_json
 from cubeauth_authnode.proof import ProofChecker, auth_service_record
@@ -41,7 +42,6 @@ from cubeauth_runtime.tasks import TaskOwner
 
 log = logging.getLogger("cubeauth.worker")
 
-SWEEP_SECONDS = 1.0
 CERTIFICATE_SECONDS = 5.0
 """How often changed certificate files are looked for."""
 

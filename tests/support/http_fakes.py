@@ -117,7 +117,7 @@ class Wire:
         self.connection = self.connect(self.transport)
 
     def connect(self, transport: FakeTransport) -> HttpConnection:
-        connection = self.all.admit()
+        connection = self.all.admit("192.0.2.1")
         assert connection is not None
         connection.connection_made(transport)
         return connection

@@ -168,14 +168,14 @@ def test_our_file_with_everything(ours: Callable[..., AuthnodeConfig], tmp_path:
         workers=64,
         replayEntries=1024,
         ticket={"lifetime": "7d", "skew": "5m"},
-        limits={"connections": 1, "requestTime": "100ms", "idleTime": "1h"},
+        limits={"connections": 1, "requestTime": "1s", "idleTime": "1h"},
         trustedProxies=["10.0.0.0/8", "fd00::1"],
         requireBoundVerifier=["ltptest", "adm"],
         tls={"certFile": str(tmp_path / "c.pem"), "keyFile": str(tmp_path / "k.pem")},
     )
     assert (read.host, read.port, read.metrics) == ("::1", 0, ("", 9100))
     assert (read.lifetime, read.skew) == (7 * 86400, 300)
-    assert read.limits == Limits(connections=1, request_seconds=0.1, idle_seconds=3600)
+    assert read.limits == Limits(connections=1, request_seconds=1.0, idle_seconds=3600)
     assert read.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("fd00::1/128"))
     assert read.require_bound == frozenset({"ltptest", "adm"})
     assert read.tls == TlsFiles(tmp_path / "c.pem", tmp_path / "k.pem")
@@ -190,7 +190,7 @@ def test_what_workers_are_told_is_all_of_it_but_the_root_key(ours: Callable[...,
         auditFile="/var/log/a.log",
         trustedProxies=["10.0.0.0/8", "fd00::1"],
         requireBoundVerifier=["ltptest"],
-        limits={"connections": 7, "requestTime": "100ms"},
+        limits={"connections": 7, "requestTime": "1s"},
         tls={"certFile": str(tmp_path / "c.pem"), "keyFile": str(tmp_path / "k.pem")},
     )
     for told in (

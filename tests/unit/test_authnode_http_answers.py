@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from tests.support.http_fakes import LIMITS, Asked, FakeTransport, Wire, get, po
 from tests.support.mutations import spoiled_bytes
 
 from cubeauth.messages import TICKET_PATH
-from cubeauth_authnode.http import MAX_PIPELINED, busy_reply
+from cubeauth_authnode.http import MAX_PIPELINED, SWEEP_SECONDS, busy_reply
 from cubeauth_authnode.shared import Counter
 
 ADMIN = "/admin/createkey"
@@ -175,18 +177,27 @@ def test_choking_in_the_middle_of_what_waited_stops_there() -> None:
 def test_silence_ends_after_the_idle_time() -> None:
     wire = Wire()
     wire.feed(TICKET)
-    wire.pass_time(59)
+    wire.pass_time(60)
     assert not wire.is_cut_off()
-    wire.pass_time(1)
+    wire.pass_time(SWEEP_SECONDS)
     assert wire.is_cut_off()
     assert wire.count(Counter.TIMEOUTS) == 0
+
+
+def test_empty_lines_are_silence_too() -> None:
+    wire = Wire()
+    for _ in range(61):
+        assert not wire.is_cut_off()
+        wire.feed(b"\r\n")
+        wire.pass_time(1)
+    assert wire.is_cut_off()
 
 
 @pytest.mark.parametrize("part", [1, 30, len(TICKET) - 1])
 def test_a_slow_request_ends_after_the_request_time_however_it_trickles(part: int) -> None:
     wire = Wire()
     wire.feed(TICKET[:part])
-    for _ in range(9):
+    for _ in range(10):
         wire.pass_time(1)
         part += 1
         wire.feed(TICKET[part - 1 : part] if part < len(TICKET) else b"")
@@ -200,7 +211,7 @@ def test_a_slow_reader_ends_after_the_request_time_whatever_it_sends() -> None:
     wire = Wire()
     wire.feed(TICKET)
     wire.connection.pause_writing()
-    for _ in range(10):
+    for _ in range(11):
         assert not wire.is_cut_off()
         wire.feed(b"\r\n")
         wire.pass_time(1)
@@ -210,7 +221,7 @@ def test_a_slow_reader_ends_after_the_request_time_whatever_it_sends() -> None:
 def test_who_does_not_take_its_last_answer_ends_too() -> None:
     wire = Wire()
     wire.feed(post(TICKET_PATH, b"Token=a", "Connection: close"))
-    wire.pass_time(10)
+    wire.pass_time(10 + SWEEP_SECONDS)
     assert wire.is_cut_off()
 
 
@@ -227,16 +238,28 @@ def test_an_answer_that_is_being_made_is_waited_for() -> None:
 # How many.
 
 
+def test_one_address_has_a_part_of_the_connections_and_a_proxy_all() -> None:
+    wire = Wire(replace(LIMITS, connections=10, per_peer=2), trusted=(ip_network("198.51.100.0/24"),))
+    assert wire.all.admit("192.0.2.1") is not None  # the wire's own is of this address too
+    assert wire.all.admit("192.0.2.1") is None
+    other = wire.all.admit("192.0.2.2")
+    assert other is not None
+    assert all(wire.all.admit("198.51.100.9") is not None for _ in range(7))
+    wire.all.gone(other)
+    wire.all.gone(other)
+    assert wire.all.admit("192.0.2.2") is not None
+
+
 def test_connections_over_the_limit_are_refused_until_one_goes() -> None:
     wire = Wire()
     others = [wire.connect(FakeTransport()) for _ in range(LIMITS.connections - 1)]
-    assert wire.all.admit() is None
+    assert wire.all.admit("192.0.2.1") is None
     assert (wire.count(Counter.CONNECTIONS_REFUSED), wire.count(Counter.CONNECTIONS_OPEN)) == (1, 3)
     others[0].connection_lost(None)
     wire.all.gone(others[0])
     assert wire.count(Counter.CONNECTIONS_OPEN) == 2, "gone twice counts once"
-    assert wire.all.admit() is not None
-    assert wire.all.admit() is None
+    assert wire.all.admit("192.0.2.1") is not None
+    assert wire.all.admit("192.0.2.1") is None
     assert wire.count(Counter.CONNECTIONS_ACCEPTED) == 4
     (busy,) = responses(busy_reply())
     assert (busy.status, busy.headers["Connection"]) == (503, "close")
@@ -244,7 +267,7 @@ def test_connections_over_the_limit_are_refused_until_one_goes() -> None:
 
 def test_a_connection_in_its_tls_handshake_is_nobody_s_to_close() -> None:
     wire = Wire(dataclasses.replace(LIMITS, idle_seconds=1))
-    waiting = wire.all.admit()
+    waiting = wire.all.admit("192.0.2.1")
     assert waiting is not None
     wire.pass_time(100)
     waiting.connection_made(transport := FakeTransport())
@@ -269,7 +292,7 @@ def test_stopping_closes_what_is_idle_and_finishes_the_rest() -> None:
         (response,) = responses(bytes(transport.written))
         assert (response.status, response.headers["Connection"]) == (200, "close")
         assert transport.closed
-    assert wire.all.admit() is None
+    assert wire.all.admit("192.0.2.1") is None
     assert not wire.all.empty.is_set()
     for connection in list(wire.all._open):
         connection.connection_lost(None)
