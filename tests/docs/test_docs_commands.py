@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -76,6 +78,22 @@ def reader(home: Path) -> dict[str, str]:
     }
 
 
+def ports_of(page: str) -> list[int]:
+    """The loopback ports that a page's reader uses."""
+    return sorted({int(port) for port in re.findall(r"127\.0\.0\.1[: ]([0-9]{4,5})\b", (ROOT / page).read_text())})
+
+
+def is_free(port: int) -> bool:
+    """Whether a program of a page could listen there; SO_REUSEADDR, because the page before may have left closed connections."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 @contextmanager
 def turn() -> Iterator[None]:
     """One page after the other, in whichever process: pages write the ports that a reader would use."""
@@ -101,4 +119,8 @@ def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
     state.mkdir()
     home.mkdir()
     with turn():
+        taken = [port for port in ports_of(page) if not is_free(port)]
+        assert not taken, (
+            f"{page} needs port {taken[0]}, which another program has: end that one, or run the tests where it is free"
+        )
         run_page(RUN[page], clone, reader(home), state)
