@@ -4,13 +4,16 @@ GET /metrics in Prometheus' text form, /livez and /readyz as 200 or 503 with
 one line. aiohttp serves it; it is small, and knows no secret. What aiohttp does
 not bound is bounded at the door: how many connections there may be, and how
 long one may last, so that a scraper that says nothing cannot keep its place.
+Whoever reaches the port can send what is no request: that writes nothing into
+the log, and the answer says neither what came nor whose software this is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -18,12 +21,17 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 from cubeauth.errors import InputError
 
+log = logging.getLogger("cubeauth.endpoint")
+
 Check = Callable[[], str]
 """Gives "" when all is well, else one line that says what is not."""
 
 MAX_HEADER_BYTES = 8190
 MAX_CONNECTIONS = 64
 """Scrapers and probes are few."""
+
+SERVER = "cubeauth"
+"""The Server header: without it aiohttp names its version and Python's."""
 
 CONNECTION_SECONDS = 30.0
 """From connecting to being cut off, whatever happened in between; who comes every minute connects anew."""
@@ -47,15 +55,8 @@ class Endpoint:
         app.router.add_get("/livez", self._check(live))
         app.router.add_get("/readyz", self._check(ready))
         app.router.add_get("/healthz", self._check(ready))
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            keepalive_timeout=CONNECTION_SECONDS,
-            shutdown_timeout=1.0,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-            handle_signals=False,
-        )
+        app.on_response_prepare.append(_name_server)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handle_signals=False)
         self._server: asyncio.Server | None = None
         self.port = 0
 
@@ -75,7 +76,14 @@ class Endpoint:
         if server is None or len(server.connections) >= MAX_CONNECTIONS:
             transport.abort()
             return
-        handler = server()
+        handler = _Connection(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # what aiohttp's own runner passes for none
+            keepalive_timeout=CONNECTION_SECONDS,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+        )
         transport.set_protocol(handler)
         handler.connection_made(transport)
         asyncio.get_running_loop().call_later(CONNECTION_SECONDS, transport.abort)
@@ -96,6 +104,34 @@ class Endpoint:
             problem = check()
             return web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
 
+        return answer
+
+
+async def _name_server(_request: web.BaseRequest, response: web.StreamResponse) -> None:
+    response.headers["Server"] = SERVER
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's own logs a traceback for every request that is none, and sends the request's bytes back."""
+
+    __slots__ = ()
+
+    def log_exception(self, *args: Any, **_kw: Any) -> None:
+        """What else aiohttp trips over, such as a body that breaks off, is the other side's doing too."""
+        log.debug("a connection to the metrics and health port was ended: %s", args[0])
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - aiohttp's signature
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it holds what came
+    ) -> web.StreamResponse:
+        if status >= 500:
+            log.error("a request to the metrics and health port failed", exc_info=exc)
+        text = "internal error\n" if status >= 500 else "bad request\n"
+        answer = web.Response(status=status, text=text, headers={"Server": SERVER})
+        answer.force_close()
         return answer
 
 
