@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cubeauth import ids, strictjson
-from cubeauth.errors import InputError, MalformedMessage
+from cubeauth.errors import InputError, MalformedMessage, shown
 from cubeauth.secret import SecretBytes
 from cubeauth.ticket import STOCK_LIFETIME
 from cubeauth.verifier import SKEW
@@ -42,6 +43,10 @@ _STOCK_WITHOUT_MEANING = (
     "warnLogDir",
 )
 
+_OF_STOCK_ALONE = frozenset({"authRootKey", "authServiceKey", "walDir", "peers", "ip", "port"})
+"""A file with one of these was meant for stock's Authnode."""
+
+_PEER = re.compile(r"[0-9]{1,20}:(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 _STOCK_LEVELS = {level: level for level in LEVELS} | {"warning": "warn", "critical": "error", "fatal": "error"}
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -98,11 +103,20 @@ def load(path: Path) -> AuthnodeConfig:
     """Read and check a configuration file. Raises InputError naming file, field and remedy."""
     members = documents.load(path)
     section = Section(members, str(path))
+    if "role" not in members and not _OF_STOCK_ALONE.isdisjoint(members):
+        raise section.error("role", "missing, and the other settings are stock's", "set role: authnode")
     config = _stock(section) if "role" in members else _ours(section)
     section.finish()
+    _check_metrics(section, config, *(("exporterPort", "port") if "role" in members else ("metrics", "listen")))
     if config.root_key == config.service_key:
         raise section.error("", "the root key and the AuthService key are the same", _MAKE_KEYS)
     return config
+
+
+def _check_metrics(section: Section, config: AuthnodeConfig, setting: str, other: str) -> None:
+    """Refuse one port for two things: the metrics port would answer those who want tickets."""
+    if config.metrics is not None and documents.overlap(config.metrics, (config.host, config.port)):
+        raise section.error(setting, f"port {config.port} is the one of {other} too", "choose another")
 
 
 def _key(section: Section, name: str, encoded: str) -> SecretBytes:
@@ -129,13 +143,7 @@ def _stock(section: Section) -> AuthnodeConfig:
     except ValueError:
         raise section.error("ip", f"{ip!r} is no address") from None
     port = _stock_number(section, "port", low=1)
-    peers = [peer for peer in section.text("peers").split(",") if peer]
-    if len(peers) != 1:
-        raise section.error(
-            "peers",
-            f"{len(peers)} nodes; this version keeps its keys in one process",
-            "name this node alone, and import the others' keys with `cubeauth authnode import`",
-        )
+    _check_peers(section)
     store, wal = Path(section.text("storeDir")), Path(section.text("walDir"))
     if store.resolve() == wal.resolve():
         raise section.error("walDir", "the same folder as storeDir", "the second copy of the write sequence belongs elsewhere")
@@ -159,6 +167,20 @@ def _stock(section: Section) -> AuthnodeConfig:
         lifetime=STOCK_LIFETIME,
         without_meaning=section.ignored(_STOCK_WITHOUT_MEANING),
     )
+
+
+def _check_peers(section: Section) -> None:
+    """One node, written ID:HOST:PORT as stock has it."""
+    peers = [peer for peer in section.text("peers").split(",") if peer]
+    if len(peers) != 1:
+        raise section.error(
+            "peers",
+            f"{len(peers)} nodes; this version keeps its keys in one process",
+            "name this node alone, and import the others' keys with `cubeauth authnode import`",
+        )
+    node = _PEER.fullmatch(peers[0])
+    if node is None or not 0 < int(node[1]) <= 65535:
+        raise section.error("peers", f"{shown(peers[0])} is no node", "write it as ID:HOST:PORT, such as 1:192.168.0.14:8080")
 
 
 def _stock_level(section: Section) -> str:

@@ -23,6 +23,8 @@ from cubeauth_runtime import files
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
+_EVERYWHERE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+
 
 class _StrictLoader(yaml.SafeLoader):
     """SafeLoader that refuses a mapping with the same key twice."""
@@ -223,3 +225,17 @@ def parse_address(value: str, section: Section, name: str) -> tuple[str, int]:
     if not colon or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
         raise section.error(name, f"{value!r} has no port from 0 to 65535", "write it as host:port")
     return host, int(port)
+
+
+def overlap(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether two listeners would want the same port of one address; port 0 is whichever is free."""
+    hosts = {_plain(one[0]), _plain(other[0])}
+    return one[1] != 0 and one[1] == other[1] and (len(hosts) == 1 or not _EVERYWHERE.isdisjoint(hosts))
+
+
+def _plain(host: str) -> str:
+    """One spelling of an address."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return "127.0.0.1" if host == "localhost" else host

@@ -30,7 +30,6 @@ MAX_ENTRIES = 64
 """Listeners of one sidecar; a CubeFS node has under ten ports."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
-_EVERYWHERE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 _MODES = {mode.value: mode for mode in Mode}
 
 
@@ -66,9 +65,14 @@ class ConnectEntry:
     mode: Mode
 
 
+HANDSHAKES_SHARE = 8
+"""One network address has an eighth of the places for handshakes, unless configured."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """connections: of all listeners. per_peer: of one network address; handshakes: of strangers that are not known yet.
+    """connections: of all listeners. per_peer: of one network address; handshakes: of strangers that are not known yet;
+    handshakes_per_peer: of those, from one network address, so that one cannot shut out the others.
 
     idle, dial: seconds. buffer: bytes that may wait to be written to one socket before reading from the other stops.
     """
@@ -76,6 +80,7 @@ class Limits:
     connections: int = 4096
     per_peer: int = 1024
     handshakes: int = 512
+    handshakes_per_peer: int = 512 // HANDSHAKES_SHARE
     idle: float | None = None
     dial: float = 5.0
     buffer: int = 1024 * 1024
@@ -150,11 +155,9 @@ def _check_together(section: Section, config: SidecarConfig) -> None:
 
 
 def _check_free(section: Section, setting: str, listen: Address, taken: Iterable[tuple[str, Address]]) -> None:
-    host, port = listen
-    for other, (other_host, other_port) in taken:
-        overlap = host == other_host or not _EVERYWHERE.isdisjoint({host, other_host})
-        if port and port == other_port and overlap:
-            raise section.error(setting, f"port {port} is the one of {other} too", "choose another")
+    for other, address in taken:
+        if documents.overlap(listen, address):
+            raise section.error(setting, f"port {listen[1]} is the one of {other} too", "choose another")
 
 
 def _authnode(section: Section) -> AuthnodeSettings:
@@ -208,10 +211,13 @@ def _connect(section: Section, setting: str) -> ConnectEntry:
 def _limits(section: Section) -> Limits:
     default = Limits()
     connections = section.integer("connections", default.connections, low=1, high=1 << 18)
+    handshakes = section.integer("handshakes", min(default.handshakes, connections), low=1, high=connections)
+    share = max(1, handshakes // HANDSHAKES_SHARE)
     limits = Limits(
         connections=connections,
         per_peer=section.integer("perPeer", default.per_peer, low=1, high=1 << 18),
-        handshakes=section.integer("handshakes", min(default.handshakes, connections), low=1, high=connections),
+        handshakes=handshakes,
+        handshakes_per_peer=section.integer("handshakesPerPeer", share, low=1, high=handshakes),
         idle=section.duration("idle", 0, low=1, high=7 * 86400) if section.has("idle") else None,
         dial=section.duration("dial", default.dial, low=0.1, high=60),
         buffer=section.integer("buffer", default.buffer, low=64 * 1024, high=64 * 1024 * 1024),

@@ -113,6 +113,8 @@ def test_a_stock_file_is_read_unchanged(stock: Callable[..., AuthnodeConfig], tm
         ({"logLevel": "critical"}, "log_level", "error"),
         ({"logLevel": ABSENT}, "log_level", "info"),
         ({"peers": "1:192.168.0.14:8080,"}, "port", 8080),
+        ({"peers": "1:authnode-0.cubefs_x:8080"}, "port", 8080),
+        ({"peers": "1:[fd00::1]:8080"}, "port", 8080),
     ],
 )
 def test_a_stock_file_s_varieties(
@@ -154,6 +156,11 @@ def test_our_file_with_nothing_but_what_must_be_there(ours: Callable[..., Authno
     assert (read.tls, read.metrics, read.audit, read.trusted_proxies, read.without_meaning) == (None, None, None, (), ())
     assert read.limits == Limits()
     assert not read.root_key_beside_store
+
+
+def test_the_metrics_port_may_be_the_same_on_another_address_or_whichever_is_free(ours: Callable[..., AuthnodeConfig]) -> None:
+    assert ours(metrics="127.0.0.2:8080").metrics == ("127.0.0.2", 8080)
+    assert ours(listen=":0", metrics=":0").metrics == ("", 0)
 
 
 def test_our_file_with_everything(ours: Callable[..., AuthnodeConfig], tmp_path: Path) -> None:
@@ -225,6 +232,15 @@ STOCK_WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"peers": ""}, "peers", "empty"),
     ({"peers": ","}, "peers", "0 nodes"),
     ({"peers": "1:a:1,2:b:2,3:c:3"}, "peers", "3 nodes; this version keeps its keys in one process"),
+    ({"peers": "xx"}, "peers", "'xx' is no node; write it as ID:HOST:PORT, such as 1:192.168.0.14:8080"),
+    ({"peers": "1:192.168.0.14"}, "peers", "'1:192.168.0.14' is no node"),
+    ({"peers": "a:192.168.0.14:8080"}, "peers", "is no node"),
+    ({"peers": "1::8080"}, "peers", "is no node"),
+    ({"peers": "1:a:0"}, "peers", "is no node"),
+    ({"peers": "1:a:65536"}, "peers", "is no node"),
+    ({"peers": "1:a:80:80"}, "peers", "is no node"),
+    ({"role": ABSENT}, "role", "missing, and the other settings are stock's; set role: authnode"),
+    ({"exporterPort": "8080"}, "exporterPort", "port 8080 is the one of port too; choose another"),
     ({"storeDir": ABSENT}, "storeDir", "missing"),
     ({"walDir": ABSENT}, "walDir", "missing"),
     ({"walDir": "rocksdbstore", "storeDir": "rocksdbstore/"}, "walDir", "the same folder as storeDir"),
@@ -256,6 +272,13 @@ OUR_WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"listen": "127.0.0.1:٣"}, "listen", "has no port"),
     ({"listen": f":{'9' * 5000}"}, "listen", "has no port"),
     ({"metrics": "9100x"}, "metrics", "has no port"),
+    ({"metrics": "127.0.0.1:8080"}, "metrics", "port 8080 is the one of listen too; choose another"),
+    ({"metrics": "localhost:8080"}, "metrics", "port 8080 is the one of listen too"),
+    ({"metrics": "[0::0]:8080"}, "metrics", "port 8080 is the one of listen too"),
+    ({"metrics": ":8080"}, "metrics", "port 8080 is the one of listen too"),
+    ({"metrics": "0.0.0.0:8080"}, "metrics", "port 8080 is the one of listen too"),
+    ({"metrics": "[::]:8080"}, "metrics", "port 8080 is the one of listen too"),
+    ({"metrics": "127.0.0.1:9100", "listen": ":9100"}, "metrics", "port 9100 is the one of listen too"),
     ({"storeDir": ABSENT}, "storeDir", "missing"),
     ({"storeDir": ["a"]}, "storeDir", "not a text"),
     ({"witnessDir": "store", "storeDir": "./store"}, "witnessDir", "the same folder as storeDir"),
@@ -291,7 +314,7 @@ OUR_WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"requireBoundVerifier": "*"}, "requireBoundVerifier", "not a list of texts"),
     ({"requireBoundVerifier": ["a", "*"]}, "requireBoundVerifier[1]", "'*' is not an id"),
     ({"auditfile": "x"}, "auditfile", "unknown setting; did you mean auditFile?"),
-    ({"authRootKey": "x"}, "authRootKey", "unknown setting"),
+    ({"authRootKey": "x"}, "role", "missing, and the other settings are stock's"),
 ]
 
 
