@@ -9,6 +9,7 @@ shells say it.
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,7 +19,9 @@ from cubeauth.errors import CubeauthError, LocalMisuse
 from cubeauth_cli import console
 
 FAILED = 1
-INTERRUPTED = 130  # 128 + SIGINT
+ENDED_BY_SIGNAL = 128
+"""And the signal's number."""
+INTERRUPTED = ENDED_BY_SIGNAL + signal.SIGINT
 
 TRACEBACK_VARIABLE = "CUBEAUTH_TRACEBACK"
 

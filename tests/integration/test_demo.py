@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,49 @@ def forms_of(secret: str) -> list[bytes]:
         raw = base64.b64decode(secret)
         forms += [raw, raw.hex().encode(), raw.hex().upper().encode(), base64.urlsafe_b64encode(raw)]
     return forms
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Who names the folder in its command line, or works with a file in it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            named = os.fsencode(folder) in (process / "cmdline").read_bytes()
+            opened = any(os.readlink(fd).startswith(str(folder)) for fd in (process / "fd").iterdir())
+        except OSError:
+            continue  # it ended, or is not ours to look into
+        if named or opened:
+            found.append(int(process.name))
+    return found
+
+
+@pytest.fixture
+def under_way(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A demo whose first step is done."""
+    command = [sys.executable, "-u", "-m", "cubeauth_cli.main", "demo"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        while "an Authnode starts" not in (line := demo.stdout.readline()):
+            assert line, "the demo ended before its first step was done"
+        yield demo
+        demo.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_told_to_end_it_ends_everything_first(under_way: subprocess.Popen[str], tmp_path: Path, number: signal.Signals) -> None:
+    (folder,) = demo_folders(tmp_path)
+    assert len(processes_of(folder)) > 1
+    under_way.send_signal(number)
+    _, err = under_way.communicate(timeout=60)
+    assert under_way.returncode == 128 + number
+    assert len(err.strip().splitlines()) == 1, err
+    assert processes_of(folder) == []
+    assert demo_folders(tmp_path) == []
+
+
+def test_killed_it_leaves_nothing_either(under_way: subprocess.Popen[str], tmp_path: Path) -> None:
+    (folder,) = demo_folders(tmp_path)
+    under_way.kill()
+    wait_for("the demo's folder to go", lambda: not demo_folders(tmp_path))
+    wait_for("the demo's processes to go", lambda: not processes_of(folder))

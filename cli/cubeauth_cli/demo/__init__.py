@@ -7,5 +7,6 @@ tamper      somebody in the middle who flips a bit
 scenes      the steps: what is done, and how it must end
 programme   the scenes in their order, and what they found
 show        what a person sees
+keeper      who takes everything away when the demo is killed (a process of its own)
 service     the small TCP service behind the sidecar (a process of its own)
 """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
+import contextlib
+import signal
 import tempfile
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import click
 
 from cubeauth_cli import console
 from cubeauth_cli.app import CONTEXT, json_option
+from cubeauth_cli.demo.keeper import Keeper
 from cubeauth_cli.demo.programme import Played, play
 from cubeauth_cli.demo.scenes import Story
 from cubeauth_cli.demo.show import Show
 from cubeauth_cli.demo.stage import Stage
 from cubeauth_cli.demo.tamper import Middleman
+from cubeauth_cli.endings import ENDED_BY_SIGNAL, FAILED
 from cubeauth_runtime.clock import SystemClock
 
 
@@ -37,20 +40,45 @@ def command(as_json: bool, keep: bool, examples: Path | None) -> int:
     Real processes on loopback, everything in a temporary folder. The exit status is 0 only when every step ended as it must.
     """
     folder = Path(tempfile.mkdtemp(prefix="cubeauth-demo-"))
+    keeper = Keeper(folder)
+    stage = Stage(folder, examples or examples_folder(), keeper.group)
+    told: list[signal.Signals] = []
     kept = False
     try:
-        ok, kept = asyncio.run(_run(folder, examples or examples_folder(), as_json=as_json, keep=keep))
+        ok = asyncio.run(_run(stage, told, as_json=as_json, keep=keep))
+        kept = keep and ok
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        with contextlib.suppress(OSError):  # a closed terminal takes no words
+            console.note(f"cubeauth: ended by {told[0].name}")
+        return ENDED_BY_SIGNAL + told[0]
     finally:
-        if not kept:
-            shutil.rmtree(folder, ignore_errors=True)
-    return 0 if ok else 1
+        (keeper.keep if kept else keeper.clear)()
+    if kept:
+        _say_how_to_talk(stage)
+    return 0 if ok else FAILED
 
 
-async def _run(folder: Path, examples: Path, *, as_json: bool, keep: bool) -> tuple[bool, bool]:
-    """Whether all went well, and whether the processes were left running."""
+def _end_when_told(told: list[signal.Signals]) -> None:
+    """SIGTERM and a closed terminal end the running task as Ctrl-C does; `told` then holds which it was."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def end(number: signal.Signals) -> None:
+        told.append(number)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(number, end, number)
+
+
+async def _run(stage: Stage, told: list[signal.Signals], *, as_json: bool, keep: bool) -> bool:
+    """Whether all went well; unless `keep`, and where it did not, every process has ended."""
+    _end_when_told(told)
     clock = SystemClock()
     started = clock.monotonic()
-    stage = Stage(folder, examples)
     story = Story(stage, Middleman(0))
     show = Show(console.terminal())
     steps: list[Played] = []
@@ -61,17 +89,16 @@ async def _run(folder: Path, examples: Path, *, as_json: bool, keep: bool) -> tu
             ok = await play(story, clock, lambda _step: None, steps.append)
             console.out_json({"ok": ok, "steps": [played.to_json() for played in steps]})
         else:
-            show.opening(str(folder))
+            show.opening(str(stage.folder))
             ok = await play(story, clock, show.begun, show.ended)
             show.closing(ok, clock.monotonic() - started)
     finally:
+        show.rest()
         if story.middleman.port:
             await story.middleman.close()
         if not (keep and ok):
             await stage.clear()
-    if keep and ok:
-        _say_how_to_talk(stage)
-    return ok, keep and ok
+    return ok
 
 
 def _say_how_to_talk(stage: Stage) -> None:

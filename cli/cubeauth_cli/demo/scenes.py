@@ -65,8 +65,14 @@ async def apply(stage: Stage, *more: str) -> dict[str, Any]:
         *more,
         stdout=PIPE,
         stderr=PIPE,
+        process_group=stage.group,
     )
-    out, err = await process.communicate()
+    try:
+        out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
     must(process.returncode == 0, f"cubeauth apply ended with {process.returncode}: {err.decode(errors='replace').strip()}")
     report: dict[str, Any] = json.loads(out)
     return report

@@ -36,8 +36,7 @@ class Show:
         self._status.start()
 
     def ended(self, played: Played) -> None:
-        if self._status is not None:
-            self._status.stop()
+        self.rest()
         title = escape(played.step.title)
         if played.problem:
             self._print(f"{FAILED} {title}: {escape(played.problem)}")
@@ -49,6 +48,12 @@ class Show:
             self._print(f"{GOOD} {title}")
         for line in played.outcome.told:
             self._print(f"  [dim]{escape(line)}[/]")
+
+    def rest(self) -> None:
+        """No step is under way any more: the terminal has its cursor back."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
 
     def _print(self, text: str) -> None:
         """A line as it is: what is too long for the terminal is wrapped by it, and can be copied whole."""

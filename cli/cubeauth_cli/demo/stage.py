@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable
@@ -51,10 +49,11 @@ class Player:
 
 
 class Stage:
-    """Makes everything under `folder`, starts the processes, and ends them."""
+    """Makes everything under `folder`, starts the processes in the process group `group`, and ends them."""
 
-    def __init__(self, folder: Path, examples: Path) -> None:
+    def __init__(self, folder: Path, examples: Path, group: int) -> None:
         self.folder = folder
+        self.group = group
         self.examples = examples
         self.manifests = folder / "manifests"
         self.keys = folder / "keys"
@@ -100,7 +99,7 @@ class Stage:
         log = self.folder / f"{name}.log"
         with log.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", *arguments, stdin=DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
+                sys.executable, "-m", *arguments, stdin=DEVNULL, stdout=stdout, stderr=stderr, process_group=self.group
             )
         player = Player(name, process, log)
         self.players.append(player)
@@ -210,6 +209,6 @@ class Stage:
             try:
                 await asyncio.wait_for(player.process.wait(), PATIENCE)
             except TimeoutError:
-                os.killpg(player.process.pid, signal.SIGKILL)
+                player.process.kill()
                 await player.process.wait()
         self.players.clear()
