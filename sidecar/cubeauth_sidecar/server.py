@@ -34,6 +34,7 @@ class Server:
         self._connections: set[Connection] = set()
         self._opening: set[Connection] = set()
         self._per_peer: Counter[str] = Counter()
+        self._opening_per_peer: Counter[str] = Counter()
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining = False
@@ -79,8 +80,10 @@ class Server:
         self._connections.add(connection)
         self._empty.clear()
         if listener.strangers:
-            self._per_peer[connection.incoming.address[0]] += 1
+            address = connection.incoming.address[0]
+            self._per_peer[address] += 1
             self._opening.add(connection)
+            self._opening_per_peer[address] += 1
         connection.happened(Accepted())
 
     def _over_limit(self, connection: Connection) -> str:
@@ -88,23 +91,26 @@ class Server:
             return "connections"
         if not connection.listener.strangers:
             return ""
-        if len(self._opening) >= self._limits.handshakes:
-            return "handshakes"
-        return "per_peer" if self._per_peer[connection.incoming.address[0]] >= self._limits.per_peer else ""
+        address = connection.incoming.address[0]
+        if self._per_peer[address] >= self._limits.per_peer:
+            return "per_peer"
+        if self._opening_per_peer[address] >= self._limits.handshakes_per_peer:
+            return "handshakes_per_peer"
+        return "handshakes" if len(self._opening) >= self._limits.handshakes else ""
 
     def settled(self, connection: Connection) -> None:
-        self._opening.discard(connection)
+        if connection in self._opening:
+            self._opening.remove(connection)
+            _one_less(self._opening_per_peer, connection.incoming.address[0])
 
     def ended(self, connection: Connection) -> None:
         if connection not in self._connections:
             return
         connection.tally()
         self._connections.remove(connection)
+        self.settled(connection)
         if connection.listener.strangers:
-            address = connection.incoming.address[0]
-            self._per_peer[address] -= 1
-            if not self._per_peer[address]:
-                del self._per_peer[address]
+            _one_less(self._per_peer, connection.incoming.address[0])
         if not self._connections:
             self._empty.set()
             if self._draining:
@@ -152,6 +158,12 @@ class Server:
             self._metrics.open.labels(listener.name).set(found["open"])
             self._metrics.opening.labels(listener.name).set(found["opening"])
             self._metrics.in_grace.labels(listener.name).set(found["in_grace"])
+
+
+def _one_less(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
 
 
 def _said(error: OSError) -> str:

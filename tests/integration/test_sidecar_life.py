@@ -227,7 +227,7 @@ def test_without_grace_a_connection_ends_with_its_ticket(tmp_path: Path, daemon:
 
 
 def test_silent_strangers_have_few_places_and_are_counted(site: Site, daemon: Daemon) -> None:
-    acceptor = site.acceptor(daemon.port, name="handshakes", limits={"handshakes": 2})
+    acceptor = site.acceptor(daemon.port, name="handshakes", limits={"handshakes": 2, "handshakesPerPeer": 2})
     port = acceptor.ports["guard"]
     with dial(port), dial(port) as second:
         wait_for("both to be in", lambda: acceptor.metric("connections_opening") == 2)

@@ -110,9 +110,14 @@ class Running:
         lines = [json.loads(line) for line in (self.folder / "audit.log").read_text().splitlines()]
         return [line for line in lines if line["outcome"] != "accepted"]
 
-    async def stranger(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to the secured port, and nothing more."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    def turned_away(self, reason: str) -> float:
+        """Connections over that limit."""
+        labels = {"listener": "guard", "outcome": "over_limit", "reason": reason}
+        return self.metrics.registry.get_sample_value("cubeauth_sidecar_connections_total", labels) or 0
+
+    async def stranger(self, address: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection from `address` to the secured port, and nothing more."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(address, 0))
         self._writers.append(writer)
         return reader, writer
 
@@ -228,6 +233,31 @@ async def test_peers_that_are_gone_while_the_daemon_is_dialed_leave_nothing(runn
         peer.writer.transport.abort()
     await until("the connections to end", lambda: len(running.server) == 0)
     assert len(running.tasks) == 0
+
+
+@on_both_loops
+async def test_silent_strangers_of_one_address_keep_nobody_else_out(running: Running) -> None:
+    share, more = Limits().handshakes_per_peer, Limits().handshakes + 50
+    silent = [await running.stranger("127.0.0.9") for _ in range(more)]
+    await until("the rest to be turned away", lambda: running.turned_away("handshakes_per_peer") == more - share)
+    assert len(running.server) == share
+    await running.peer()
+    await running.daemon.get()
+    assert running.turned_away("handshakes") == 0
+    for _, writer in silent:
+        writer.transport.abort()
+    await until("the silent to be gone", lambda: len(running.server) == 1)
+    reader, writer = await running.stranger("127.0.0.9")  # its places are free again
+    await Peer(reader, writer).shake_hands()
+    await running.daemon.get()
+
+
+@on_both_loops
+async def test_a_peer_that_is_known_takes_no_place_among_the_handshakes_of_its_address(running: Running) -> None:
+    for _ in range(Limits().handshakes_per_peer + 1):
+        await running.peer()
+        await running.daemon.get()
+    assert running.turned_away("handshakes_per_peer") == 0
 
 
 @on_both_loops

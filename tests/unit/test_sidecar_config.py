@@ -17,7 +17,7 @@ from cubeauth.keys import KeyFile
 from cubeauth.phases import Mode
 from cubeauth.secret import SecretBytes
 from cubeauth_sidecar import app, config
-from cubeauth_sidecar.config import SidecarConfig
+from cubeauth_sidecar.config import Limits, SidecarConfig
 
 KEYS = {name: KeyFile(name, SecretBytes(entropy.system(32))) for name in ("DatanodeService", "MasterService", "writer")}
 
@@ -77,7 +77,15 @@ def test_what_is_not_said_has_a_safe_default(load: Callable[[Any], SidecarConfig
 def test_every_setting_arrives(load: Callable[[Any], SidecarConfig]) -> None:
     members = copy.deepcopy(GOOD) | {
         "authnode": {"endpoints": ["a:1", "b:2"], "https": True, "caFile": "ca.pem"},
-        "limits": {"connections": 100, "perPeer": 10, "handshakes": 20, "idle": "90s", "dial": "2s", "buffer": 65536},
+        "limits": {
+            "connections": 100,
+            "perPeer": 10,
+            "handshakes": 20,
+            "handshakesPerPeer": 5,
+            "idle": "90s",
+            "dial": "2s",
+            "buffer": 65536,
+        },
         "grace": "10m",
         "drain": "5s",
         "auditFile": "audit.log",
@@ -89,7 +97,7 @@ def test_every_setting_arrives(load: Callable[[Any], SidecarConfig]) -> None:
     assert [endpoint.url for endpoint in found.authnode.endpoints] == ["https://a:1", "https://b:2"]
     assert found.authnode.ca_file == Path("ca.pem")
     limits = found.limits
-    assert (limits.connections, limits.per_peer, limits.handshakes) == (100, 10, 20)
+    assert (limits.connections, limits.per_peer, limits.handshakes, limits.handshakes_per_peer) == (100, 10, 20, 5)
     assert (limits.idle, limits.dial, limits.buffer) == (90, 2, 65536)
     assert (found.grace, found.drain, found.audit, found.log_level) == (600, 5, Path("audit.log"), "debug")
     (accept,) = found.accept
@@ -104,6 +112,16 @@ def test_the_user_guides_service_names_are_the_codes(load: Callable[[Any], Sidec
 
 def test_a_small_limit_of_connections_bounds_the_handshakes_too(load: Callable[[Any], SidecarConfig]) -> None:
     assert load(GOOD | {"limits": {"connections": 3}}).limits.handshakes == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "share"), [({}, 64), ({"handshakes": 80}, 10), ({"handshakes": 1}, 1), ({"connections": 3}, 1)]
+)
+def test_one_address_has_an_eighth_of_the_handshakes_unless_told(
+    load: Callable[[Any], SidecarConfig], given: dict[str, int], share: int
+) -> None:
+    assert load(GOOD | {"limits": given}).limits.handshakes_per_peer == share
+    assert load(GOOD).limits == Limits()
 
 
 ACCEPT, CONNECT = "accept.0", "connect.0"
@@ -164,6 +182,12 @@ WRONG: list[tuple[Any, str, str, str]] = [
     (changed(f"{ACCEPT}.mode", "plain"), "accept[0].mode", "'plain' is none of sealed, clear", ""),
     (changed("limits.connections", 0), "limits.connections", "0 is not a whole number from 1", ""),
     (changed("limits", {"connections": 10, "handshakes": 11}), "limits.handshakes", "11 is not a whole number from 1 to 10", ""),
+    (
+        changed("limits", {"handshakes": 10, "handshakesPerPeer": 11}),
+        "limits.handshakesPerPeer",
+        "11 is not a whole number from 1 to 10",
+        "",
+    ),
     (changed("limits.idle", "0s"), "limits.idle", "0s is outside", ""),
     (changed("grace", 3600), "grace", "3600 is no duration", "1h"),
     (changed("grace", "2d"), "grace", "2d is outside", ""),
