@@ -25,8 +25,11 @@ def are_gone(pids: list[int]) -> bool:
     return not any(map(exists, pids))
 
 
-def has_other_workers(authnode: Authnode, pids: list[int]) -> bool:
-    return authnode.worker_pids() != pids
+def has_replaced(authnode: Authnode, count: int) -> bool:
+    """Whether `count` workers were replaced since the start, and all serve."""
+    replaced = authnode.metric("cubeauth_authnode_worker_restarts")
+    assert replaced <= count, "a worker ended that nobody killed"
+    return replaced == count and authnode.metric("cubeauth_authnode_workers_ready") == 2
 
 
 def has_connections(authnode: Authnode, count: int) -> bool:
