@@ -34,6 +34,11 @@ def note(text: str) -> None:
     print(_printable(text), file=sys.stderr)
 
 
+def note_lines(text: str) -> None:
+    """The same as it stands, blanks and all: only for text that was made here."""
+    print(text, file=sys.stderr)
+
+
 def warning(text: str) -> None:
     note(f"cubeauth: warning: {text}")
 

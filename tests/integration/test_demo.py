@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,7 @@ REASONS = {
 
 def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The demo, with its temporary folder inside `tmp_path`."""
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    environment = os.environ | {"TMPDIR": str(tmp_path), "COLUMNS": "80"}
     command = [sys.executable, "-m", "cubeauth_cli.main", "demo", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110, check=False)
 
@@ -65,13 +67,35 @@ def test_a_step_that_is_not_as_it_must_be_ends_the_demo_with_status_1(tmp_path: 
     assert demo_folders(tmp_path) == []
 
 
-def test_a_person_sees_each_refusal_with_its_reason(tmp_path: Path) -> None:
-    done = run(tmp_path)
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [("name: reader", "has the AuthKey reader"), ("kind: AuthKey\nmetadata:\n  name: leaver", "has no 40-leaver.yaml")],
+)
+def test_an_authkey_that_other_manifests_lack_is_named(tmp_path: Path, gone: str, said: str) -> None:
+    examples = tmp_path / "examples"
+    shutil.copytree(examples_folder(), examples)
+    for manifest in sorted(examples.iterdir()):
+        if gone in manifest.read_text():
+            if "leaver" in gone:
+                manifest.rename(examples / "50-leaver.yaml")
+            else:
+                manifest.write_text(manifest.read_text().replace(gone, "name: somebody"))
+    done = run(tmp_path, "--examples", str(examples))
+    assert done.returncode == 1
+    (line,) = [line for line in done.stdout.splitlines() if "not as it must be manifests" in line]
+    assert said in line
+    assert str(examples) in line
+
+
+def test_a_person_sees_each_refusal_with_its_reason_on_lines_that_fit() -> None:
+    with tempfile.TemporaryDirectory(prefix="d", dir="/tmp") as folder:
+        done = run(Path(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     for reason in REASONS.values():
         assert reason in done.stdout
     assert "Every step was as it must be" in done.stdout
     assert "\x1b[" not in done.stdout, "colour where there is no terminal"
+    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
 
 
 @pytest.fixture
@@ -111,6 +135,35 @@ def test_kept_it_runs_on_ends_as_it_says_and_wrote_no_secret(kept: tuple[Path, s
             assert form not in command_lines
             for path, content in written.items():
                 assert form not in content, f"a secret in {path.name}"
+
+
+def test_what_it_says_can_be_done_is_done_by_pasting_it(kept: tuple[Path, str]) -> None:
+    """By a shell that finds no program of ours by its name."""
+    folder, said = kept
+    commands = {
+        about.rstrip(":"): command.strip()
+        for about, command in pairwise(said.splitlines())
+        if command.startswith("    ") and not about.startswith(" ") and about.endswith(":")
+    }
+    talk, ticket, apply, watch, end = [
+        next(command for about, command in commands.items() if about.startswith(word))
+        for word in ("Talk", "Get a ticket (here it lives for 6 seconds)", "Change", "Watch", "End")
+    ]
+
+    def paste(command: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PATH": "/usr/bin:/bin"}
+        return subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    try:
+        assert paste(talk).stdout == "HELLO\n"
+        assert "ticket of ltptest for DatanodeService" in paste(ticket).stdout
+        assert "nothing to do" in paste(apply).stdout
+        assert "verifier_replayed" in paste(watch.replace("tail -f", "cat")).stdout
+    finally:
+        ended = paste(end)
+    assert ended.returncode == 0, ended.stderr
+    assert not folder.exists()
+    wait_for("the demo's processes to go", lambda: not processes_of(folder))
 
 
 def forms_of(secret: str) -> list[bytes]:

@@ -1,6 +1,7 @@
 """`cubeauth demo`: the whole of it on one machine, with real processes, step by step, in half a minute.
 
-command     the command line, and what is left running
+command     the command line
+hints       what can be done with what is left running
 stage       folder, keys, configurations, processes
 attempts    what a client does with a ticket, a good one or a bad one
 tamper      somebody in the middle who flips a bit

@@ -12,6 +12,7 @@ import click
 
 from cubeauth_cli import console
 from cubeauth_cli.app import CONTEXT, json_option
+from cubeauth_cli.demo.hints import hints
 from cubeauth_cli.demo.keeper import Keeper
 from cubeauth_cli.demo.programme import Played, play
 from cubeauth_cli.demo.scenes import Story
@@ -56,7 +57,9 @@ def command(as_json: bool, keep: bool, examples: Path | None) -> int:
     finally:
         (keeper.keep if kept else keeper.clear)()
     if kept:
-        _say_how_to_talk(stage)
+        console.note(f"Left running in {stage.folder}.")
+        for hint in hints(stage):
+            console.note_lines(str(hint))
     return 0 if ok else FAILED
 
 
@@ -99,24 +102,3 @@ async def _run(stage: Stage, told: list[signal.Signals], *, as_json: bool, keep:
         if not (keep and ok):
             await stage.clear()
     return ok
-
-
-def _say_how_to_talk(stage: Stage) -> None:
-    folder, pids = stage.folder, " ".join(str(player.process.pid) for player in stage.players)
-    console.note(f"Left running in {folder}.")
-    for what, how in (
-        ("talk to the service through both sidecars", f"nc 127.0.0.1 {stage.client_port}"),
-        (
-            "get a ticket",
-            f"cubeauth authtool ticket -host=127.0.0.1:{stage.authnode_port} -keyfile={stage.keys}/ltptest-authkey.json "
-            f"-output={folder}/ticket.json getticket DatanodeService",
-        ),
-        (
-            "change manifests and apply them",
-            f"cubeauth apply -f {stage.manifests} --authnode {stage.endpoint} --admin-key {stage.admin_key} --keys {stage.keys}",
-        ),
-        ("watch who is refused", f"tail -f {folder}/*-audit.log"),
-        ("end it", f"kill {pids} && rm -r {folder}"),
-    ):
-        console.note(f"  {what}:")
-        console.note(f"    {how}")

@@ -23,6 +23,9 @@ from cubeauth_client.errors import AuthnodeRefused
 SECRET_LINE = b"the quick brown fox jumps over the lazy dog"
 ACCEPTING = "sidecar-service"
 
+PLAYING = ("ltptest", "reader", "leaver", "datanode-service", "master-service")
+"""The AuthKeys that the steps use."""
+
 
 @dataclass
 class Outcome:
@@ -83,14 +86,20 @@ async def apply(stage: Stage, *more: str) -> dict[str, Any]:
 
 async def authnode_starts(story: Story) -> Outcome:
     await story.stage.start_authnode()
-    return Outcome([f"an Authnode on {story.stage.endpoint}, SQLite in {story.stage.folder}/store"])
+    return Outcome([f"an Authnode on {story.stage.endpoint}, SQLite in .../store"])
 
 
 async def keys_are_made(story: Story) -> Outcome:
-    await apply(story.stage)
-    made = sorted(path.name for path in story.stage.keys.glob("*.json"))
-    must(len(made) >= 5, "not every manifest became a key file")
-    return Outcome([f"cubeauth apply -f {story.stage.examples.name}/ made {len(made)} keys", ", ".join(made)])
+    stage = story.stage
+    await apply(stage)
+    missing = [name for name in PLAYING if not stage.key_path(name).exists()]
+    must(not missing, f"no manifest in {stage.examples} has the AuthKey {', '.join(missing)}")
+    must(
+        stage.leaver.exists(),
+        f"{stage.examples} has no {stage.leaver.name}, with the AuthKey leaver alone: its key is taken away",
+    )
+    made = sorted(path.name for path in stage.keys.glob("*.json"))
+    return Outcome([f"cubeauth apply made {len(made)} keys, in .../keys:", *made])
 
 
 async def nothing_twice(story: Story) -> Outcome:
@@ -103,7 +112,10 @@ async def ticket_is_fetched(story: Story) -> Outcome:
     grant = await story.ticket("ltptest", SERVICE)
     story.early_grant = grant
     return Outcome(
-        [f"ltptest holds a ticket for {SERVICE}: it cannot read it, the service can", f"good for {grant.exp - grant.c_time} s"]
+        [
+            f"ltptest holds a ticket for {SERVICE}, good for {grant.exp - grant.c_time} s",
+            "it cannot read what is in it; the service can",
+        ]
     )
 
 
@@ -178,7 +190,7 @@ async def replayed_verifier(story: Story) -> Outcome:
 
 async def deleted_key(story: Story) -> Outcome:
     stage, held = story.stage, story.stage.key_file("leaver")
-    (stage.manifests / "40-leaver.yaml").unlink()
+    stage.leaver.unlink()
     await apply(stage, "--prune")
     since = len(stage.audit("authnode"))
     wire = await _refused_by_authnode(tickets.get_ticket(stage.client(), held.id, held.auth_key, SERVICE))

@@ -25,7 +25,8 @@ class Show:
 
     def opening(self, folder: str) -> None:
         self._console.print("[bold]cubeauth demo[/]: a key, a ticket, an authenticated connection")
-        self._console.print(f"[dim]real processes on this machine; everything in {escape(folder)}[/]\n")
+        self._print("[dim]real processes on this machine; everything is in[/]")
+        self._print(f"[dim]{escape(folder)}[/]\n")
 
     def begun(self, step: Step) -> None:
         if step.refusal and not self._refusals:
@@ -56,7 +57,7 @@ class Show:
             self._status = None
 
     def _print(self, text: str) -> None:
-        """A line as it is: what is too long for the terminal is wrapped by it, and can be copied whole."""
+        """A line as it is: a path that is too long for the terminal is wrapped by it, and can be copied whole."""
         self._console.print(text, soft_wrap=True)
 
     def closing(self, ok: bool, seconds: float) -> None:

@@ -56,6 +56,7 @@ class Stage:
         self.group = group
         self.examples = examples
         self.manifests = folder / "manifests"
+        self.leaver = self.manifests / "40-leaver.yaml"
         self.keys = folder / "keys"
         self.admin_key = folder / "authservice.json"
         self.players: list[Player] = []
@@ -75,10 +76,13 @@ class Stage:
             made = KeyFile(principal, SecretBytes(entropy.system(KEY_BYTES)))
             files.write_atomically(self.folder / name, made.to_json().encode())
 
+    def key_path(self, name: str) -> Path:
+        """The key file that `cubeauth apply` writes, by the AuthKey's name."""
+        return self.keys / f"{name}-authkey.json"
+
     def key_file(self, name: str) -> KeyFile:
-        """A key file that `cubeauth apply` wrote, by the AuthKey's name."""
-        path = self.keys / f"{name}-authkey.json"
-        return parse_key_file(files.read_text(path))
+        """What is in it."""
+        return parse_key_file(files.read_text(self.key_path(name)))
 
     def client(self) -> Authnode:
         """The client library's end of our Authnode."""
@@ -149,7 +153,7 @@ class Stage:
 
     async def _sidecar(self, name: str, key: str, entries: dict[str, Any], listeners: int) -> list[int]:
         common = {
-            "keyFile": str(self.keys / f"{key}-authkey.json"),
+            "keyFile": str(self.key_path(key)),
             "authnode": {"endpoints": [self.endpoint]},
             "auditFile": str(self.folder / f"{name}-audit.log"),
         }
