@@ -91,12 +91,12 @@ class Server:
             return "connections"
         if not connection.listener.strangers:
             return ""
+        if len(self._opening) >= self._limits.handshakes:
+            return "handshakes"
         address = connection.incoming.address[0]
         if self._per_peer[address] >= self._limits.per_peer:
             return "per_peer"
-        if self._opening_per_peer[address] >= self._limits.handshakes_per_peer:
-            return "handshakes_per_peer"
-        return "handshakes" if len(self._opening) >= self._limits.handshakes else ""
+        return "handshakes_per_peer" if self._opening_per_peer[address] >= self._limits.handshakes_per_peer else ""
 
     def settled(self, connection: Connection) -> None:
         if connection in self._opening:
