@@ -133,7 +133,7 @@ class Relay(ABC):
             case EndOfStream():
                 self._end_our_direction()
             case Lost(Side.PEER, problem) if self._accepted:
-                self._end(End.PEER_LOST, problem)
+                self._end(self._reason_of_loss(), problem)
             case Lost(Side.PEER):
                 self._heard(self._open_channel.receive_eof(self._now))
             case Lost(_, problem):
@@ -254,6 +254,11 @@ class Relay(ABC):
         orderly = reason in ORDERLY and self._accepted
         self._record(Outcome.REFUSED if refused else Outcome.CLOSED if orderly else Outcome.FAILED, reason, detail)
         self.stage = Stage.CLOSED
+
+    def _reason_of_loss(self) -> Reason | End:
+        """Of a peer that is gone: cut short, unless its end came before or, in clear mode, nobody can tell."""
+        told = self._peer_ended or self._rules.mode is Mode.CLEAR
+        return End.PEER_LOST if told else Reason.TRUNCATED
 
     def _record(self, outcome: Outcome, reason: Reason | End | None = None, detail: str = "") -> None:
         self._commands.append(

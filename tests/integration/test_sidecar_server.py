@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -154,6 +156,12 @@ class Peer:
         self.writer.writelines(self.channel.data_to_send())
 
 
+def linger_reset(writer: asyncio.StreamWriter) -> None:
+    """Close it with RST."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
 def on_both_loops(scene: Callable[[Running], Awaitable[None]]) -> Callable[[str, Path], None]:
     """A test of `scene`, once on each event loop, with a server of its own."""
 
@@ -233,6 +241,21 @@ async def test_peers_that_are_gone_while_the_daemon_is_dialed_leave_nothing(runn
         peer.writer.transport.abort()
     await until("the connections to end", lambda: len(running.server) == 0)
     assert len(running.tasks) == 0
+
+
+@on_both_loops
+async def test_a_stream_that_a_reset_cut_short_failed(running: Running) -> None:
+    peer = await running.peer()
+    reader, _ = await running.daemon.get()
+    peer.channel.send(b"half")
+    peer.flush()
+    assert await reader.readexactly(4) == b"half"
+    linger_reset(peer.writer)
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    await until("the connection to end", lambda: len(running.server) == 0)
+    (line,) = running.audited()
+    assert (line["outcome"], line["reason"]) == ("failed", "truncated")
 
 
 @on_both_loops

@@ -223,13 +223,39 @@ def test_a_stream_cut_short_is_no_end_but_a_reset_of_the_daemon() -> None:
     assert script.records[-1] == ("failed", "truncated")
 
 
-@pytest.mark.parametrize(("gone", "reason"), [(PEER, "peer_lost"), (DAEMON, "daemon_lost")])
-def test_a_reset_is_mirrored(gone: Any, reason: str) -> None:
-    script = accepted()
+@pytest.mark.parametrize(
+    ("mode", "gone", "record"),
+    [
+        (Mode.SEALED, PEER, ("failed", "truncated")),
+        (Mode.CLEAR, PEER, ("closed", "peer_lost")),
+        (Mode.SEALED, DAEMON, ("closed", "daemon_lost")),
+    ],
+    ids=["sealed peer", "clear peer", "daemon"],
+)
+def test_a_reset_is_mirrored(mode: Mode, gone: Any, record: tuple[str, str]) -> None:
+    script = accepted(mode=mode)
     commands = script.on(Lost(gone, "Connection reset by peer"))
     assert commands[:2] == [Reset(PEER), Reset(DAEMON)]
     assert sent(commands, PEER) == b""
-    assert script.records[-1] == ("closed", reason)
+    assert script.records[-1] == record
+    assert script.last.detail == "Connection reset by peer"
+
+
+def test_a_reset_after_the_peers_end_cuts_nothing_short() -> None:
+    script = accepted()
+    script.far.channel.send(b"all of it")
+    script.far.channel.close()
+    script.feed(script.far.take())
+    assert script.on(Lost(PEER, "Connection reset by peer"))[:2] == [Reset(PEER), Reset(DAEMON)]
+    assert script.to_daemon() == b"all of it"
+    assert script.records[-1] == ("closed", "peer_lost")
+
+
+def test_our_end_alone_does_not_make_a_reset_of_the_peer_an_end() -> None:
+    script = accepted()
+    script.on(EndOfStream(DAEMON))
+    assert Reset(DAEMON) in script.on(Lost(PEER, "Connection reset by peer"))
+    assert script.records[-1] == ("failed", "truncated")
 
 
 @pytest.mark.parametrize("position", [0, 5, 11, 12, 20, -1])

@@ -173,9 +173,10 @@ def test_bytes_and_ends_pass_both_ways(mode: Mode, feeding: str) -> None:
     assert (script.last.from_peer, script.last.to_peer) == (9, 10)
 
 
-def test_a_stream_cut_short_resets_the_local_process() -> None:
+@pytest.mark.parametrize("cut", [EndOfStream(PEER), Lost(PEER, "Connection reset by peer")], ids=["end", "reset"])
+def test_a_stream_cut_short_resets_the_local_process(cut: Event) -> None:
     script = connected()
-    commands = script.on(EndOfStream(PEER))
+    commands = script.on(cut)
     assert Reset(DAEMON) in commands
     assert CloseWriting(DAEMON) not in commands
     assert script.records[-1] == ("failed", "truncated")
