@@ -17,6 +17,7 @@ from cubeauth_cli import authtool_requests, console, goflags
 from cubeauth_cli.app import RawCommand
 from cubeauth_cli.authtool_data import Data, parse_data
 from cubeauth_cli.authtool_requests import ASK
+from cubeauth_cli.endings import FAILED
 from cubeauth_cli.goflags import Flag, Parsed
 from cubeauth_client.admin import AdminClient
 from cubeauth_client.tickets import GivenTicket, get_ticket
@@ -56,19 +57,21 @@ _ABOUT = {
 }
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str]) -> int:
     word, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if word.lstrip("-") in ("", "h", "help"):
-        console.out("\n\n".join(_usage(each) for each in _FLAGS))
-        return
+        usage = "\n\n".join(_usage(each) for each in _FLAGS)
+        (console.out if word else console.note_lines)(usage)
+        return 0 if word else FAILED
     if word not in _FLAGS:
         raise InputError("", f"authtool has no word {shown(word)}", f"it has {', '.join(_FLAGS)}; see cubeauth authtool --help")
     try:
         parsed = goflags.parse(_FLAGS[word], rest)
     except goflags.HelpAsked:
         console.out(_usage(word))
-        return
+        return 0
     _COMMANDS[word](parsed)
+    return 0
 
 
 def _usage(word: str) -> str:
@@ -119,7 +122,7 @@ def _api(parsed: Parsed) -> None:
         raise InputError("", f"api cannot ask {shown(service)}", f"write {ids.AUTH_SERVICE} {word}")
     if word not in ASK:
         raise InputError("", f"api has no request {shown(word)}", f"there are {', '.join(ASK)}")
-    grant = _given_ticket(Path(parsed.text("ticketfile")))
+    grant = _given_ticket(Path(parsed.text("ticketfile")), service)
     data = _data(Path(parsed.text("data")), word)
     target = _target(parsed)
     result = asyncio.run(_ask(parsed, grant, word, data))
@@ -135,11 +138,15 @@ def _api(parsed: Parsed) -> None:
     console.out(f"{target}: key of {data.id}")
 
 
-def _given_ticket(path: Path) -> TicketGrant:
+def _given_ticket(path: Path, service: str) -> TicketGrant:
     try:
-        return exchange.parse_ticket_file(read_text(path))
+        grant = exchange.parse_ticket_file(read_text(path))
     except InputError as e:
         raise e.located(str(path)) from None
+    if grant.service_id != service:
+        problem = f"a ticket for {shown(grant.service_id)}, and {service} is asked"
+        raise InputError("service_id", problem, f"get one: cubeauth authtool ticket getticket {service}", source=str(path))
+    return grant
 
 
 def _data(path: Path, word: str) -> Data:
@@ -176,6 +183,8 @@ def _authkey(parsed: Parsed) -> None:
         # Stock writes over it. The root key opens everything an Authnode stores: gone, the whole store is.
         if target.exists():
             raise InputError("", "exists already", "an Authnode may run on it: move it away first", source=str(target))
+    if targets[0].resolve() == targets[1].resolve():
+        raise InputError("-servicekey", "the file of -rootkey", "name two files: two keys are made", source=str(targets[1]))
     for target in targets:
         write_atomically(target, _new_key(length).to_json().encode("utf-8"))
         console.out(f"{target}: key of {length} bytes")

@@ -237,6 +237,25 @@ async def test_authkey_never_writes_over_a_key(folder: Path, command_line: Comma
     assert set(modes(folder)) == {name}
 
 
+@pytest.mark.parametrize("service", ["one.json", "./one.json", "sub/../one.json", "linked/one.json", "dangling.json"])
+async def test_authkey_makes_two_files_or_none(folder: Path, command_line: CommandLine, service: str) -> None:
+    (folder / "sub").mkdir()
+    (folder / "linked").symlink_to(folder)
+    (folder / "dangling.json").symlink_to("one.json")
+    ran = await command_line.run("authtool", "authkey", "-rootkey=one.json", f"-servicekey={service}")
+    told = service.removeprefix("./")
+    assert ran.line() == f"{told}: -servicekey: the file of -rootkey; name two files: two keys are made"
+    assert not (folder / "one.json").exists()
+
+
+async def test_without_a_word_the_usage_is_an_error(command_line: CommandLine) -> None:
+    ran = await command_line.run("authtool")
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.count("usage: cubeauth authtool") == 3
+    asked = await command_line.run("authtool", "--help")
+    assert (asked.status, asked.out, asked.err) == (0, ran.err, "")
+
+
 KEY = KeyFile("admin", SecretBytes(b"k" * 32)).to_json()
 TICKET = json.dumps(
     {"id": "admin", "session_key": strictjson.b64encode(b"s" * 32), "service_id": "AuthService", "ticket": "dA=="}
@@ -278,6 +297,12 @@ BAD_INPUT = [
         ["api", "AuthService", "getkey"],
         {"ticket.json": KEY},
         "ticket.json: session_key: missing or not a string; make the file anew",
+    ),
+    (
+        ["api", "AuthService", "getkey"],
+        {"ticket.json": TICKET.replace("AuthService", "MasterService")},
+        "ticket.json: service_id: a ticket for 'MasterService', and AuthService is asked; "
+        "get one: cubeauth authtool ticket getticket AuthService",
     ),
     (["api", "AuthService", "getkey"], {"data.json": "[]"}, "data.json: not a JSON object; getkey takes a JSON object with id"),
     (["api", "AuthService", "getkey"], {"data.json": "{}"}, "data.json: id: missing; getkey takes id"),
