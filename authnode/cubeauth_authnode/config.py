@@ -54,8 +54,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
+    """setting: the one that named them."""
+
     certificate: Path
     key: Path
+    setting: str = field(default="tls", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,10 @@ _LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class AuthnodeConfig:
-    """Everything an Authnode needs to know. lifetime, skew: seconds; audit: None means standard output."""
+    """Everything an Authnode needs to know. lifetime, skew: seconds; audit: None means standard output.
+
+    witness_setting: what the file calls `witness`.
+    """
 
     source: str
     host: str
@@ -97,6 +103,7 @@ class AuthnodeConfig:
     replay_entries: int = DEFAULT_REPLAY_ENTRIES
     limits: Limits = field(default_factory=Limits)
     without_meaning: tuple[str, ...] = ()
+    witness_setting: str = "witnessDir"
 
 
 def load(path: Path) -> AuthnodeConfig:
@@ -141,15 +148,15 @@ def _stock(section: Section) -> AuthnodeConfig:
     try:
         ipaddress.ip_address(ip)
     except ValueError:
-        raise section.error("ip", f"{ip!r} is no address") from None
+        raise section.error("ip", f"{shown(ip)} is no address", "write this host's, such as 192.168.0.14") from None
     port = _stock_number(section, "port", low=1)
     _check_peers(section)
-    store, wal = Path(section.text("storeDir")), Path(section.text("walDir"))
+    store, wal = section.path("storeDir"), section.path("walDir")
     if store.resolve() == wal.resolve():
         raise section.error("walDir", "the same folder as storeDir", "the second copy of the write sequence belongs elsewhere")
     exporter = _stock_number(section, "exporterPort", low=0) if section.has("exporterPort") else 0
     https = _stock_flag(section, "enableHTTPS")
-    audit = Path(section.text("logDir")) / "audit.log" if section.has("logDir") else None
+    audit = section.path("logDir") / "audit.log" if section.has("logDir") else None
     return AuthnodeConfig(
         source=section.source,
         host="",  # stock listens on all addresses; ip is what it tells its peers
@@ -159,13 +166,16 @@ def _stock(section: Section) -> AuthnodeConfig:
         root_key=_key(section, "authRootKey", section.secret("authRootKey")),
         service_key=_key(section, "authServiceKey", section.secret("authServiceKey")),
         root_key_beside_store=True,
-        tls=_readable(section, "enableHTTPS", TlsFiles(STOCK_CERTIFICATE, STOCK_CERTIFICATE_KEY)) if https else None,
+        tls=_readable(section, "enableHTTPS", TlsFiles(STOCK_CERTIFICATE, STOCK_CERTIFICATE_KEY, "enableHTTPS"))
+        if https
+        else None,
         metrics=("", exporter) if exporter else None,
         audit=audit,
         log_level=_stock_level(section),
         workers=default_workers(),
         lifetime=STOCK_LIFETIME,
         without_meaning=section.ignored(_STOCK_WITHOUT_MEANING),
+        witness_setting="walDir",
     )
 
 
@@ -187,7 +197,7 @@ def _stock_level(section: Section) -> str:
     """Stock does not mind the case, and has three levels that we do not."""
     value = section.text("logLevel", "info")
     if value.lower() not in _STOCK_LEVELS:
-        raise section.error("logLevel", f"{value!r} is none of {', '.join(_STOCK_LEVELS)}")
+        raise section.error("logLevel", f"{shown(value)} is none of {', '.join(_STOCK_LEVELS)}", "write one of them")
     return _STOCK_LEVELS[value.lower()]
 
 
@@ -197,7 +207,9 @@ def _stock_number(section: Section, name: str, *, low: int) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 5:
         value = int(value)
     if type(value) is not int or not low <= value <= 65535:
-        raise section.error(name, f"{value!r} is no port" if value is not None else "missing", f"a number from {low} to 65535")
+        raise section.error(
+            name, f"{shown(value)} is no port" if value is not None else "missing", f"a number from {low} to 65535"
+        )
     return value
 
 
@@ -208,7 +220,7 @@ def _stock_flag(section: Section, name: str) -> bool:
         return False
     if value in (True, "true"):
         return True
-    raise section.error(name, f"{value!r} is neither true nor false")
+    raise section.error(name, f"{shown(value)} is neither true nor false", "write one of them")
 
 
 def _readable(section: Section, name: str, tls: TlsFiles) -> TlsFiles:
@@ -216,7 +228,7 @@ def _readable(section: Section, name: str, tls: TlsFiles) -> TlsFiles:
         try:
             files.read_bounded(path)
         except InputError as e:
-            raise section.error(name, f"{path} {e.problem}") from None
+            raise section.error(name, f"{path} {e.problem}", e.remedy) from None
     return tls
 
 
@@ -274,7 +286,9 @@ def _ours(section: Section) -> AuthnodeConfig:
 def _key_file(section: Section, name: str, path: Path, principal: str = "") -> SecretBytes:
     key_file = key_files.read(section, name, path)
     if principal and key_file.id != principal:
-        raise section.error(name, f"{path} is the key of {key_file.id!r}, not of {principal}")
+        raise section.error(
+            name, f"{path} is the key of {key_file.id!r}, not of {principal}", f"name the key file of {principal}"
+        )
     return _key(section, name, strictjson.b64encode(key_file.auth_key.reveal()))
 
 
@@ -285,5 +299,5 @@ def _require_bound(section: Section) -> frozenset[str] | None:
         return None
     for i, name in enumerate(names):
         if not ids.valid_id(name):
-            raise section.error(f"requireBoundVerifier[{i}]", f"{name!r} is not an id", 'name ids, or write ["*"] for all')
+            raise section.error(f"requireBoundVerifier[{i}]", f"{shown(name)} is not an id", 'name ids, or write ["*"] for all')
     return frozenset(names)

@@ -64,7 +64,7 @@ def decode(payload: bytes) -> WorkerSettings:
         policy=Policy(lifetime, skew, None if bound is None else frozenset(bound)),
         limits=Limits(**members["limits"]),
         trusted_proxies=tuple(ipaddress.ip_network(network) for network in members["trusted_proxies"]),
-        tls=TlsFiles(*map(Path, members["tls"])) if members["tls"] else None,
+        tls=TlsFiles(Path(members["tls"][0]), Path(members["tls"][1])) if members["tls"] else None,
         audit=Path(members["audit"]) if members["audit"] else None,
         replay=Path(members["replay"]),
         log_level=members["log_level"],

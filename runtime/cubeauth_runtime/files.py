@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -17,13 +19,24 @@ PRIVATE = 0o600
 def read_bounded(path: Path, *, limit: int = MAX_FILE_BYTES) -> bytes:
     """The file's bytes. Raises InputError (source is the path) for what cannot be read or is over `limit` bytes."""
     try:
-        with path.open("rb") as f:
+        with open(path, "rb", opener=_open_at_once) as f:
+            if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
+                raise InputError("", "not a regular file", "name a file; what a pipe gives, save first", source=str(path))
             content = f.read(limit + 1)
     except OSError as e:
-        raise InputError("", f"cannot be read: {e.strerror}", source=str(path)) from None
+        raise InputError("", f"cannot be read: {e.strerror}", _remedy(e), source=str(path)) from None
     if len(content) > limit:
         raise InputError("", f"larger than {limit} bytes", "is this the right file?", source=str(path))
     return content
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """A FIFO would wait here for a writer that may never come."""
+    return os.open(name, flags | os.O_NONBLOCK)
+
+
+def _remedy(error: OSError) -> str:
+    return "look at its owner and mode" if error.errno in (errno.EACCES, errno.EPERM) else "is the path right?"
 
 
 def read_text(path: Path, *, limit: int = MAX_FILE_BYTES) -> str:
@@ -31,7 +44,7 @@ def read_text(path: Path, *, limit: int = MAX_FILE_BYTES) -> str:
     try:
         return read_bounded(path, limit=limit).decode("utf-8")
     except UnicodeDecodeError:
-        raise InputError("", "not UTF-8 text", source=str(path)) from None
+        raise InputError("", "not UTF-8 text", "save it as UTF-8", source=str(path)) from None
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:

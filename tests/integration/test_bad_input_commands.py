@@ -69,7 +69,7 @@ APPLY_CASES = [
     Case("not YAML", APPLY, ("{it}/manifests/b.yaml:2: not YAML",), {"manifests/b.yaml": "kind: AuthKey\n\tx: [\n"}),
     Case("not UTF-8", APPLY, ("{it}/manifests/b.yaml: not UTF-8 text",), {"manifests/b.yaml": "latin:\udce9"}),
     Case("not JSON", APPLY, ("{it}/manifests/b.json: not JSON", "is one JSON object"), {"manifests/b.json": "{,}"}),
-    Case("key twice", APPLY, ("b.yaml:1", "key 'kind' given twice"), {"manifests/b.yaml": "apiVersion: x\nkind: A\nkind: B\n"}),
+    Case("key twice", APPLY, ("b.yaml:3", "key 'kind' given twice"), {"manifests/b.yaml": "apiVersion: x\nkind: A\nkind: B\n"}),
     Case("a list", APPLY, ("{it}/manifests/b.yaml: ", "is not a mapping"), {"manifests/b.yaml": "- 1\n"}),
     Case(
         "another apiVersion",

@@ -125,9 +125,59 @@ def test_what_no_decision_journalled_is_a_bug(tmp_path: Path) -> None:
 
 def test_a_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     folder = KeyFolder(tmp_path / "keys")
-    folder.prepare()
-    assert oct(folder.path.stat().st_mode)[-3:] == "700"
-    assert folder.read_journal() == Claims()
+    with folder.locked():
+        assert oct(folder.path.stat().st_mode)[-3:] == "700"
+        assert folder.read_journal() == Claims()
+
+
+def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
+    """Not even when it fails; a folder that was there stays."""
+    for folder, left in ((tmp_path / "keys", [tmp_path / "there"]), (tmp_path / "there", [tmp_path / "there"])):
+        (tmp_path / "there").mkdir(exist_ok=True)
+        with pytest.raises(RuntimeError), KeyFolder(folder).locked():
+            raise RuntimeError
+        assert sorted(tmp_path.rglob("*")) == left
+
+
+def test_a_run_that_wrote_its_journal_keeps_the_lock_beside_it(tmp_path: Path) -> None:
+    folder = KeyFolder(tmp_path / "keys")
+    with folder.locked():
+        folder.write_journal(Claims())
+    assert sorted(path.name for path in folder.path.iterdir()) == [JOURNAL, LOCK]
+
+
+def test_a_lock_that_was_cleared_away_before_it_was_taken_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, flock = [], fcntl.flock
+
+    def cleared_away_first(fd: int, how: int) -> None:
+        if not taken:
+            (tmp_path / LOCK).unlink()
+        taken.append(fd)
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", cleared_away_first)
+    with KeyFolder(tmp_path).locked():
+        assert len(taken) == 2
+        with pytest.raises(InputError, match="another cubeauth apply"), KeyFolder(tmp_path).locked():
+            raise AssertionError("two have the lock")
+
+
+def test_runs_that_clear_away_behind_each_other_still_take_turns(tmp_path: Path) -> None:
+    inside, turns = [0], [0]
+
+    def run() -> None:
+        for _ in range(300):
+            with suppress(InputError), KeyFolder(tmp_path / "keys").locked():
+                inside[0] += 1
+                assert inside[0] == 1, "two have the lock"
+                turns[0] += 1
+                inside[0] -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(run) for _ in range(4)]:
+            done.result()
+    assert turns[0] > 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_run_at_a_time_and_the_next_one_after_it(tmp_path: Path) -> None:
@@ -179,6 +229,9 @@ def test_a_document_is_named_by_its_line_where_there_are_several(tmp_path: Path)
     (tmp_path / "b.yaml").write_text("c: 3\n")
     sources = [document.source.rpartition("/")[2] for document in read_documents([str(tmp_path)])]
     assert sources == ["a.yaml:2", "a.yaml:3", "b.yaml"]
+    (tmp_path / "a.yaml").write_text('{"a": 1}\n---\n{"b": 2}\n--- {"c": 3}\n')
+    sources = [document.source.rpartition("/")[2] for document in read_documents([str(tmp_path / "a.yaml")])]
+    assert sources == ["a.yaml:1", "a.yaml:2", "a.yaml:4"]
 
 
 # What is told.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
@@ -218,7 +219,7 @@ _SHORT = encoded(bytes(range(16)))
 STOCK_WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"role": "master"}, "role", "'master' is none of authnode"),
     ({"role": 7}, "role", "not a text"),
-    ({"ip": "authnode-0"}, "ip", "'authnode-0' is no address"),
+    ({"ip": "authnode-0"}, "ip", "'authnode-0' is no address; write this host's, such as"),
     ({"ip": ABSENT}, "ip", "missing; set ip"),
     ({"port": ABSENT}, "port", "missing"),
     ({"port": "http"}, "port", "'http' is no port"),
@@ -242,6 +243,10 @@ STOCK_WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"role": ABSENT}, "role", "missing, and the other settings are stock's; set role: authnode"),
     ({"exporterPort": "8080"}, "exporterPort", "port 8080 is the one of port too; choose another"),
     ({"storeDir": ABSENT}, "storeDir", "missing"),
+    ({"storeDir": "a\0b"}, "storeDir", "'a\\x00b' is no path: no file's name has such a character"),
+    ({"walDir": "\ud800"}, "walDir", "is no path"),
+    ({"logDir": "\udfff"}, "logDir", "is no path"),
+    ({"authRootKey": 12345678}, "authRootKey", "not a text; put it in quotes"),
     ({"walDir": ABSENT}, "walDir", "missing"),
     ({"walDir": "rocksdbstore", "storeDir": "rocksdbstore/"}, "walDir", "the same folder as storeDir"),
     ({"exporterPort": "many"}, "exporterPort", "'many' is no port"),
@@ -265,7 +270,21 @@ STOCK_WRONG: list[tuple[dict[str, Any], str, str]] = [
 ]
 OUR_WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"listen": ABSENT}, "listen", "missing; set listen"),
-    ({"listen": 8080}, "listen", "not a text"),
+    ({"listen": 8080}, "listen", "8080 is not a text; write it as host:port"),
+    ({"listen": "a\0b:80"}, "listen", "'a\\x00b:80' has no host name or address; write it as host:port"),
+    ({"listen": "a..b:80"}, "listen", "has no host name or address"),
+    ({"listen": f"{'a' * 64}:80"}, "listen", "has no host name or address"),
+    ({"storeDir": ""}, "storeDir", "empty; give storeDir a value"),
+    ({"limits": "many"}, "limits", "'many' is not a mapping; write name: value lines, indented"),
+    ({"tls": ["a"]}, "tls", "a list is not a mapping"),
+    ({"trustedProxies": ["10.0.0.0/8", 7]}, "trustedProxies", "a list with something else in it is not a list of texts"),
+    *(
+        ({name: value}, name, "is no path: no file's name has such a character")
+        for name in ("storeDir", "witnessDir", "rootKeyFile", "serviceKeyFile", "auditFile")
+        for value in ("a\0b", "\ud800")
+    ),
+    ({"tls": {"certFile": "a\0b", "keyFile": "k"}}, "tls.certFile", "'a\\x00b' is no path"),
+    ({"tls": {"certFile": "root.json", "keyFile": "\udfff"}}, "tls.keyFile", "'\\udfff' is no path"),
     ({"listen": "8080"}, "listen", "write it as host:port"),
     ({"listen": "127.0.0.1:http"}, "listen", "has no port from 0 to 65535; write it as host:port"),
     ({"listen": "127.0.0.1:65536"}, "listen", "has no port"),
@@ -283,12 +302,12 @@ OUR_WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"storeDir": ["a"]}, "storeDir", "not a text"),
     ({"witnessDir": "store", "storeDir": "./store"}, "witnessDir", "the same folder as storeDir"),
     ({"rootKeyFile": ABSENT}, "rootKeyFile", "missing"),
-    ({"rootKeyFile": "/nosuch/root.json"}, "rootKeyFile", "/nosuch/root.json: cannot be read: No such file or directory"),
+    ({"rootKeyFile": "/nosuch/root.json"}, "rootKeyFile", "/nosuch/root.json: cannot be read: No such file or directory; is"),
     ({"rootKeyFile": "/"}, "rootKeyFile", "cannot be read: Is a directory"),
     ({"serviceKeyFile": "root.json"}, "serviceKeyFile", "is the key of 'RootKey', not of AuthService"),
     ({"serviceKeyFile": "spoilt.json"}, "serviceKeyFile", "spoilt.json: auth_key: missing or not a string"),
     ({"serviceKeyFile": "weak.json"}, "serviceKeyFile", "weak: 16 bytes where 32 belong"),
-    ({"serviceKeyFile": "binary.json"}, "serviceKeyFile", "not UTF-8 text"),
+    ({"serviceKeyFile": "binary.json"}, "serviceKeyFile", "not UTF-8 text; save it as UTF-8"),
     ({"rootKeyFile": "same.json"}, "", "the root key and the AuthService key are the same"),
     ({"tls": "yes"}, "tls", "not a mapping"),
     ({"tls": {"certFile": "/nosuch.pem", "keyFile": "/nosuch.key"}}, "tls.certFile", "/nosuch.pem cannot be read: No such file"),
@@ -329,7 +348,7 @@ def check_line(error: InputError, folder: Path, field: str, piece: str) -> None:
     assert piece in line
     assert line.startswith(str(folder / "authnode."))
     assert "\n" not in line
-    for secret in (encoded(ROOT), encoded(SERVICE), _OTHER, _SHORT):
+    for secret in (encoded(ROOT), encoded(SERVICE), _OTHER, _SHORT, "12345678"):
         assert secret not in line
 
 
@@ -368,7 +387,16 @@ def test_a_wrong_file_of_ours_gets_one_line(
         ("- a\n", "not one YAML mapping"),
         ("a: b\n---\nc: d\n", "not one YAML mapping"),
         ("listen: a: b\n", "not YAML"),
-        ("listen: x\nlisten: y\n", "key 'listen' given twice"),
+        ("listen: x\nlisten: y\n", ":2: not YAML: key 'listen' given twice; correct that line"),
+        ("workers: 1\n[1, 2]: x\n", ":2: not YAML: a list as a key, which is no text"),
+        (f"listen: x\nworkers: {'9' * 6000}\n", ":2: not YAML: a number of 6000 characters"),
+        (f"workers: 0x{'f' * 6000}\n", ":1: not YAML: a number of 6002 characters"),
+        ("[" * 100_000, ":1: not YAML: nested too deeply"),
+        ("workers: 1\nlisten: 2020-99-99\n", ":2: not YAML: '2020-99-99' is no timestamp"),
+        ("workers: !!bool 7\n", ":1: not YAML: '7' is no bool"),
+        ("workers: 1\nlisten: a\0b\n", ":2: not YAML: '\\x00' cannot stand in it"),
+        ('workers: 1\nlisten: "\\UFFFFFFFF"\n', ":2: not YAML: an escape that stands for no character"),
+        ("listen: a:80\nauditFile: *other\n", ":2: not YAML: found undefined alias"),
         ("listen: !!python/object:os.system x\n", "not YAML"),
         ('{"role": "authnode", "role": "authnode"}', "duplicated JSON member"),
         ('{"role": "authnode",}', "not JSON"),
@@ -388,4 +416,11 @@ def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, text:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         config.load(tmp_path / "nosuch.json")
-    assert str(caught.value) == f"{tmp_path}/nosuch.json: cannot be read: No such file or directory"
+    assert str(caught.value) == f"{tmp_path}/nosuch.json: cannot be read: No such file or directory; is the path right?"
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError) as caught:
+        config.load(tmp_path / "pipe")
+    assert str(caught.value) == f"{tmp_path}/pipe: not a regular file; name a file; what a pipe gives, save first"
