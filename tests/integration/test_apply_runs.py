@@ -334,7 +334,7 @@ def test_a_wrong_admin_key_is_named(site: Site) -> None:
     wrong.write_text(KeyFile(ids.AUTH_SERVICE, _other_key(site)).to_json())
     line = run(*site.argv("--admin-key", wrong)).line()
     assert line.startswith(f"{wrong}: the key of AuthService: http://{site.address} refused with code 2: authentication failed;")
-    assert site.names() == set()
+    assert not site.keys.exists()
 
 
 def _other_key(site: Site) -> SecretBytes:
@@ -346,7 +346,7 @@ def test_an_authnode_that_does_not_answer_ends_the_run_soon(site: Site) -> None:
     line = run(*site.argv("--authnode", refused_address())).line()
     assert "no Authnode gave an answer that can be used" in line
     assert "cannot connect: Connection refused (3 tries)" in line
-    assert site.names() == set()
+    assert not site.keys.exists()
 
 
 def test_an_authnode_that_goes_away_on_the_way_leaves_the_rest_for_later(site: Site) -> None:

@@ -106,7 +106,6 @@ class Applying:
         """Raises InputError and the client's errors where it cannot begin, JournalUnwritable where it cannot go on."""
         with ExitStack() as held:
             if not self.wishes.dry_run:
-                self.folder.prepare()
                 held.enter_context(self.folder.locked())
             claims = self.folder.read_journal()
             if not self.wishes.dry_run:

@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cubeauth.errors import InputError
@@ -26,46 +26,91 @@ PRIVATE_FOLDER = 0o700
 MAX_JOURNAL_BYTES = 16 * MAX_FILE_BYTES
 """Some 200 bytes a key."""
 
+TRIES = 100
+"""Each is lost only to another run that cleared away in that very moment."""
+
 _UNFINISHED = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}")
 """What files.write_atomically leaves of a file when it is killed."""
 
 
 class KeyFolder:
-    """path: as `--keys` gave it; it need not be there until `prepare`."""
+    """path: as `--keys` gave it; it need not be there until `locked`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if path.exists() and not path.is_dir():
             raise InputError("--keys", "not a folder", "name the folder for key files", source=str(path))
 
-    def prepare(self) -> None:
-        """Make it, for its owner alone, where it is missing. Raises InputError."""
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One run at a time, in a folder that is made, for its owner alone, where it is missing.
+
+        The kernel's lock, which ends with the process. Where there is no journal in the end, nothing was made here: then the
+        file of the lock goes too, and a folder that was made for this. Raises InputError.
+        """
+        made, fd = self._lock()
         try:
-            self.path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+            yield
+        finally:
+            if not os.path.lexists(self.path / JOURNAL):
+                self._clear_away(with_folder=made)
+            os.close(fd)
+
+    def _lock(self) -> tuple[bool, int]:
+        """Whether the folder was made, and the lock's descriptor."""
+        made = False
+        for _ in range(TRIES):
+            made = self._make() or made
+            fd = self._open_lock()
+            if fd is None:
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(fd)
+                break
+            if self._is_there(fd):
+                return made, fd
+            os.close(fd)
+        problem = "another cubeauth apply works in this folder"
+        raise InputError("--keys", problem, "run this one when that has ended", source=str(self.path))
+
+    def _make(self) -> bool:
+        try:
+            self.path.mkdir(mode=PRIVATE_FOLDER)
+        except FileExistsError:
+            return False
         except OSError as e:
             raise InputError(
                 "--keys", f"cannot be made: {e.strerror}", "make the folder it is in", source=str(self.path)
             ) from None
+        return True
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """One run at a time. The kernel's lock, which ends with the process; the file stays. Raises InputError."""
+    def _open_lock(self) -> int | None:
+        """None where another run has just cleared its folder away."""
         path = self.path / LOCK
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+        except FileNotFoundError:
+            return None
         except OSError as e:
             raise InputError(
                 "", f"cannot be written: {e.strerror}", "look at the folder's owner and mode", source=str(path)
             ) from None
+
+    def _is_there(self, fd: int) -> bool:
+        """Whether others find the lock that was taken: another run may have cleared the file away between opening and locking."""
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                problem = "another cubeauth apply works in this folder"
-                raise InputError("--keys", problem, "run this one when that has ended", source=str(self.path)) from None
-            yield
-        finally:
-            os.close(fd)
+            return os.path.samestat(os.fstat(fd), (self.path / LOCK).stat())
+        except FileNotFoundError:
+            return False
+
+    def _clear_away(self, *, with_folder: bool) -> None:
+        """Under the lock. A folder that holds anything, another run's new lock for one, stays."""
+        with suppress(OSError):
+            (self.path / LOCK).unlink()
+            if with_folder:
+                self.path.rmdir()
 
     def clear_unfinished(self, names: Collection[str]) -> None:
         """Take away what killed runs left of the journal and of these key files. Under the lock only."""
