@@ -22,6 +22,7 @@ from cubeauth_authnode.authority import Authority
 from cubeauth_authnode.config import AuthnodeConfig
 from cubeauth_authnode.directory import Directory
 from cubeauth_authnode.keystore.base import KeystoreUnusable
+from cubeauth_authnode.keystore.filesystem import FolderUnusable
 from cubeauth_authnode.keystore.sqlite import SqliteKeystore
 from cubeauth_authnode.keystore.writer import GroupWriter
 from cubeauth_authnode.proof import Policy, ProofChecker, auth_service_record
@@ -49,13 +50,17 @@ class Options:
 
 def open_keystore(config: AuthnodeConfig, *, now: float, accept_older: bool = False) -> SqliteKeystore:
     """Own and check the store that `config` names. Raises KeystoreUnusable, InputError."""
-    return SqliteKeystore.open(
-        config.store / STORE_FILE,
-        root_key=config.root_key,
-        witness=config.witness / WITNESS_FILE,
-        now=int(now),
-        accept_older=accept_older,
-    )
+    try:
+        return SqliteKeystore.open(
+            config.store / STORE_FILE,
+            root_key=config.root_key,
+            witness=config.witness / WITNESS_FILE,
+            now=int(now),
+            accept_older=accept_older,
+        )
+    except FolderUnusable as e:
+        setting = config.witness_setting if e.folder == config.witness else "storeDir"
+        raise InputError(setting, f"{e.folder} {e.problem}", e.remedy, source=config.source) from None
 
 
 def run(path: Path, options: Options | None = None) -> int:
@@ -94,7 +99,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise InputError("auditFile", f"the folder {folder} cannot be made: {e.strerror}") from None
+        raise InputError("auditFile", f"the folder {folder} cannot be made: {e.strerror}", "make it, or name another") from None
 
 
 async def _serve(config: AuthnodeConfig, options: Options, clock: Clock) -> int:

@@ -265,7 +265,9 @@ def prepare(path: Path, *, entries: int, skew: int, now: float, new_store: bool)
         temporary.replace(path)
         files.sync_folder(path.parent)
     except OSError as e:
-        raise InputError("replayCache", f"cannot be made: {e.strerror}", source=str(path)) from None
+        raise InputError(
+            "storeDir", f"{path} cannot be made: {e.strerror}", "look at the folder's owner, mode and free space"
+        ) from None
     return Opening(False, why, not_before)
 
 

@@ -68,7 +68,8 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
             each.setblocking(False)
             sockets.append(each)
     except OSError as e:
-        raise InputError("listen", f"cannot listen on {host or '*'}:{port}: {e.strerror or e}") from None
+        problem = f"cannot listen on {host or '*'}:{port}: {e.strerror or e}"
+        raise InputError("listen", problem, "free the address, or choose another of this host") from None
     return sockets
 
 

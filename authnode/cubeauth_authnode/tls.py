@@ -20,12 +20,20 @@ def make_context(files: TlsFiles) -> ssl.SSLContext:
         # A password of none: a key that has one is refused; otherwise OpenSSL asks the terminal, and waits.
         context.load_cert_chain(files.certificate, files.key, password="")
     except (OSError, ssl.SSLError) as e:
-        reason = getattr(e, "reason", None) or getattr(e, "strerror", None) or "unreadable"
-        problem = f"certificate and key cannot be used: {reason}"
-        raise InputError(
-            "tls", problem, "the key must be the certificate's own, both PEM", source=str(files.certificate)
-        ) from None
+        problem = f"certificate and key cannot be used: {_why(e, files)}"
+        raise InputError(files.setting, problem, "the key must be the certificate's own, both PEM") from None
     return context
+
+
+def _why(error: OSError, files: TlsFiles) -> str:
+    """OpenSSL says `PEM lib` of either file."""
+    reason = getattr(error, "reason", None)
+    if reason == "KEY_VALUES_MISMATCH":
+        return f"{files.key} is not the key of {files.certificate}"
+    if isinstance(error, ssl.SSLError):
+        said = f" ({reason})" if reason else ""
+        return f"{files.certificate} is no certificate in PEM form, or {files.key} no key in PEM form without a password{said}"
+    return f"{error.filename or files.certificate}: {error.strerror or 'cannot be read'}"
 
 
 Stamp = tuple[tuple[int, int, int], ...]

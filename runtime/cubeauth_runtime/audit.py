@@ -46,7 +46,8 @@ class Audit:
         try:
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as e:
-            raise InputError("auditFile", f"cannot be opened: {e.strerror}", source=str(self._path)) from None
+            problem = f"{self._path} cannot be opened: {e.strerror}"
+            raise InputError("auditFile", problem, "name a file in a folder that can be written") from None
         if self._fd != STDOUT:
             os.close(self._fd)
         self._fd = fd

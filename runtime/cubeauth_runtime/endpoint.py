@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -68,7 +69,8 @@ class Endpoint:
             self._server = await loop.create_server(lambda: _Arrival(self._serve), host or None, port, backlog=64)
         except OSError as e:
             await self._runner.cleanup()
-            raise InputError(field, f"cannot listen on {host}:{port}: {e.strerror or e}") from None
+            problem = f"cannot listen on {host or '*'}:{port}: {said(e)}"
+            raise InputError(field, problem, "free the address, or choose another of this host") from None
         self.port = self._server.sockets[0].getsockname()[1]
 
     def _serve(self, transport: asyncio.Transport) -> None:
@@ -105,6 +107,11 @@ class Endpoint:
             return web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
 
         return answer
+
+
+def said(error: OSError) -> str:
+    """Why an address cannot be had; asyncio's own text repeats the address."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
 
 
 async def _name_server(_request: web.BaseRequest, response: web.StreamResponse) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import Counter, defaultdict
 from contextlib import suppress
 
 from cubeauth.errors import InputError
 from cubeauth.phases import Mode
+from cubeauth_runtime.endpoint import said
 from cubeauth_sidecar.config import Limits
 from cubeauth_sidecar.connection import Connection, Surroundings
 from cubeauth_sidecar.events import Accepted, Stopped
@@ -63,7 +63,7 @@ class Server:
                 lambda: Connection(listener, self._around, self).incoming, host or None, port, backlog=BACKLOG
             )
         except OSError as e:
-            problem = f"cannot listen on {shown(listener.address)}: {_said(e)}"
+            problem = f"cannot listen on {shown(listener.address)}: {said(e)}"
             raise InputError(f"{listener.setting}.listen", problem, "free the address or choose another") from None
         self._servers.append(server)
         self._metrics.clear.labels(listener.name).set(listener.mode is Mode.CLEAR)
@@ -164,8 +164,3 @@ def _one_less(counts: Counter[str], key: str) -> None:
     counts[key] -= 1
     if not counts[key]:
         del counts[key]
-
-
-def _said(error: OSError) -> str:
-    # asyncio's own text repeats the address.
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)

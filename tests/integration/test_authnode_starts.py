@@ -55,24 +55,31 @@ def test_a_second_authnode_on_the_store_or_the_port_gets_one_line(tmp_path: Path
 @pytest.mark.parametrize(
     ("settings", "piece"),
     [
-        ({"auditFile": "/proc/nosuch/audit.log"}, "auditFile: the folder /proc/nosuch cannot be made"),
-        ({"auditFile": "/"}, "auditFile: cannot be opened: Is a directory"),
-        ({"storeDir": "/proc/nosuch"}, "/proc/nosuch"),
-        ({"listen": "192.0.2.99:0"}, "listen: cannot listen on 192.0.2.99:0"),
+        (
+            {"auditFile": "/proc/nosuch/audit.log"},
+            "auditFile: the folder /proc/nosuch cannot be made: No such file",
+        ),
+        ({"auditFile": "/"}, "auditFile: / cannot be opened: Is a directory; name a file"),
+        ({"storeDir": "/proc/nosuch"}, "storeDir: /proc/nosuch cannot be made: No such file or directory; make it, or"),
+        ({"witnessDir": "/proc/nosuch"}, "witnessDir: /proc/nosuch cannot be made: No such file or directory; make it, or"),
+        ({"metrics": "192.0.2.99:0"}, "metrics: cannot listen on 192.0.2.99:0: Cannot assign requested address; free"),
+        ({"listen": "192.0.2.99:0"}, "listen: cannot listen on 192.0.2.99:0: Cannot assign requested address; free the address"),
         ({"workers": 65}, "workers: 65 is not a whole number"),
     ],
 )
 def test_what_refuses_a_start_is_one_line(tmp_path: Path, settings: dict[str, Any], piece: str) -> None:
-    status, line = end_of(prepare(tmp_path, **settings))
+    authnode = prepare(tmp_path, **settings)
+    status, line = end_of(authnode)
     assert status == 1
     assert piece in line
+    assert line.startswith(f"cubeauth authnode: error: {authnode.config}: ")
 
 
 def test_a_certificate_that_is_not_its_key_s_refuses_the_start(tmp_path: Path) -> None:
     files, other = Authority(tmp_path).server(), Authority(tmp_path, "other CA").server("127.0.0.2")
     status, line = end_of(prepare(tmp_path, tls={"certFile": str(files.certificate), "keyFile": str(other.key)}))
     assert status == 1
-    assert "certificate and key cannot be used" in line
+    assert f"tls: certificate and key cannot be used: {other.key} is not the key of {files.certificate}; the key must" in line
 
 
 # Told to read anew.

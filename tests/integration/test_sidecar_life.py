@@ -91,7 +91,10 @@ def test_an_address_that_is_taken_refuses_the_start_and_nothing_else_listens(sit
     [
         ({"helth": "127.0.0.1:1"}, "helth: unknown setting; did you mean health?"),
         ({"keyFile": "/nowhere/key.json"}, "keyFile: /nowhere/key.json: cannot be read: No such file or directory"),
-        ({"auditFile": "/nowhere/audit.log"}, "/nowhere/audit.log: auditFile: cannot be opened: No such file or directory"),
+        (
+            {"auditFile": "/nowhere/audit.log"},
+            "sidecar.yaml: auditFile: /nowhere/audit.log cannot be opened: No such file",
+        ),
         ({"authnode": {"endpoints": ["127.0.0.1:1"], "https": True, "caFile": "/nowhere/ca"}}, "/nowhere/ca: cannot be read"),
         ({"accept": []}, "accept: nothing to do"),
     ],

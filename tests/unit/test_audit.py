@@ -113,7 +113,9 @@ def test_a_file_that_cannot_be_opened_is_named_and_the_one_before_stays(tmp_path
     folder.rename(tmp_path / "moved")
     with pytest.raises(InputError) as caught:
         it.reopen()
-    assert str(caught.value) == f"{folder}/audit.log: auditFile: cannot be opened: No such file or directory"
+    assert str(caught.value) == (
+        f"auditFile: {folder}/audit.log cannot be opened: No such file or directory; name a file in a folder that can be written"
+    )
     it.write("a", "done", "", NOW)
     it.close()
     assert [line["event"] for line in lines(tmp_path / "moved" / "audit.log")] == ["a"]

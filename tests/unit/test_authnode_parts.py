@@ -162,7 +162,27 @@ def test_files_that_cannot_be_used_are_named(files: TlsFiles, spoil: str) -> Non
     getattr(files, spoil).write_text("-----BEGIN NONSENSE-----")
     with pytest.raises(InputError) as caught:
         make_context(files)
-    assert str(caught.value).startswith(f"{files.certificate}: tls: certificate and key cannot be used: ")
+    line = str(caught.value.located("authnode.yaml"))
+    assert line.startswith("authnode.yaml: tls: certificate and key cannot be used: ")
+    assert f"{files.certificate} is no certificate in PEM form, or {files.key} no key in PEM form" in line
+    assert "_ssl.c" not in line
+    with pytest.raises(InputError) as caught:
+        make_context(TlsFiles(files.certificate, files.key, "enableHTTPS"))
+    assert caught.value.field == "enableHTTPS"
+
+
+def test_a_key_of_another_certificate_is_named(files: TlsFiles, tmp_path: Path) -> None:
+    other = Authority(tmp_path, "other CA").server("127.0.0.2")
+    with pytest.raises(InputError) as caught:
+        make_context(TlsFiles(files.certificate, other.key))
+    assert f"{other.key} is not the key of {files.certificate}" in caught.value.problem
+
+
+def test_a_certificate_that_is_gone_is_named(files: TlsFiles) -> None:
+    files.certificate.unlink()
+    with pytest.raises(InputError) as caught:
+        make_context(files)
+    assert f"{files.certificate}: No such file or directory" in caught.value.problem
 
 
 def test_a_key_with_a_passphrase_is_refused_and_asks_nobody(files: TlsFiles) -> None:
@@ -209,6 +229,7 @@ def test_an_address_that_cannot_be_had_is_named(host: str, piece: str) -> None:
     with pytest.raises(InputError) as caught:
         supervisor.listen(host, 0, 2)
     assert piece in str(caught.value)
+    assert caught.value.remedy == "free the address, or choose another of this host"
 
 
 def test_no_host_means_all_addresses_of_both_kinds() -> None:

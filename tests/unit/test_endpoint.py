@@ -99,7 +99,8 @@ async def test_a_port_that_is_taken_is_named(served: tuple[Endpoint, State]) -> 
     with pytest.raises(InputError) as caught:
         await second.start("127.0.0.1", it.port)
     assert caught.value.field == "metrics"
-    assert f"127.0.0.1:{it.port}" in caught.value.problem
+    assert caught.value.problem == f"cannot listen on 127.0.0.1:{it.port}: Address already in use"
+    assert caught.value.remedy == "free the address, or choose another of this host"
 
 
 MUCH = b"x" * 70_000

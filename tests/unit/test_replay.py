@@ -197,7 +197,7 @@ def test_a_table_that_cannot_be_relied_on_is_begun_anew_and_refuses_what_it_may_
     if path.is_dir():
         with pytest.raises(InputError) as refused:
             reopened(path)
-        assert refused.value.field == "replayCache"
+        assert refused.value.field == "storeDir"
         return
     opening = reopened(path)
     assert (opening.kept, opening.not_before) == (False, int(NOW) + SKEW)

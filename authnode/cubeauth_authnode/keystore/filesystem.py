@@ -70,12 +70,22 @@ def refuse_network(path: Path) -> None:
         )
 
 
+class FolderUnusable(KeystoreUnusable):
+    """A folder that a configuration names; for whoever knows the setting."""
+
+    def __init__(self, folder: Path, problem: str, remedy: str) -> None:
+        self.folder = folder
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{folder}: {problem}; {remedy}")
+
+
 def prepare_folder(folder: Path) -> None:
-    """Make it, for its owner alone, where it is missing. Raises KeystoreUnusable."""
+    """Make it, for its owner alone, where it is missing. Raises FolderUnusable."""
     try:
         folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     except OSError as e:
-        raise KeystoreUnusable(f"{folder}: cannot be made: {e.strerror}; make it, or name another folder") from None
+        raise FolderUnusable(folder, f"cannot be made: {e.strerror}", "make it, or name another folder") from None
 
 
 def prepare_file(path: Path) -> None:
