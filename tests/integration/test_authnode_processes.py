@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import http.client
+import json
 import os
 import random
 import signal
@@ -34,7 +34,7 @@ from tests.support.workers import Kept, connections_to_every_worker, ticket_requ
 
 from cubeauth import entropy, exchange
 from cubeauth.errors import ServerRefused
-from cubeauth.keys import KeyFile
+from cubeauth.keys import parse_key_file
 from cubeauth.messages import ROUTE_OF_WORD, TICKET_PATH
 from cubeauth_authnode.replay import STRIPES
 from cubeauth_authnode.supervisor import RESTARTS
@@ -77,16 +77,20 @@ def test_workers_killed_at_random_under_load_are_replaced_and_no_proof_is_good_t
 
 def test_a_worker_that_starts_while_writes_go_on_has_all_of_them(tmp_path: Path) -> None:
     with running_authnode(tmp_path) as authnode:
-        admin = authnode.admin_grant()
-        made: list[KeyFile] = []
+        made: list[str] = []
         for kills in range(1, 4):
-            pids = wait_for_workers(authnode)
-            os.kill(pids[0], signal.SIGKILL)
+            (killed, lost), (_, kept) = connections_to_every_worker(authnode).items()
+            os.kill(killed, signal.SIGKILL)
             while not has_replaced(authnode, kills):
-                with contextlib.suppress(OSError):  # some reach the worker that is dead
-                    made.append(authnode.create(admin, f"k{len(made)}at{kills}", "client"))
+                for _ in range(20):
+                    made.append(f"k{len(made)}")
+                    assert kept.ask(create_request(authnode, made[-1], kept), CREATE)["code"] == 0
+            for each in (lost, kept):
+                each.close()
+        admin = authnode.admin_grant()
+        keys = [parse_key_file(json.dumps(authnode.admin(admin, "getkey", {"id": name})["key_info"])) for name in made]
         for kept in connections_to_every_worker(authnode).values():
-            assert [kept.ask(ticket_request(key_file).body)["code"] for key_file in made] == [0] * len(made)
+            assert [kept.ask(ticket_request(key_file).body)["code"] for key_file in keys] == [0] * len(keys)
             kept.close()
 
 
@@ -157,8 +161,8 @@ def test_a_stopped_worker_holds_nobody_up_who_reached_another(tmp_path: Path) ->
         admin = authnode.admin_grant()
         client = authnode.create(admin, "ltptest", "client")
         connections = connections_to_every_worker(authnode)
-        create = create_request(authnode, "another")
         stopped, other = connections
+        create = create_request(authnode, "another", connections[other])
         os.kill(stopped, signal.SIGSTOP)
         try:
             for _ in range(200):
@@ -174,10 +178,12 @@ def test_a_stopped_worker_holds_nobody_up_who_reached_another(tmp_path: Path) ->
             kept.close()
 
 
-def create_request(authnode: Authnode, principal: str) -> bytes:
+def create_request(authnode: Authnode, principal: str, kept: Kept) -> bytes:
+    """A request for a new key, with a ticket asked for on the same connection."""
     route = ROUTE_OF_WORD["createkey"]
     payload = {"id": principal, "role": "client", "caps": encoded_caps()}
-    grant = authnode.ticket(authnode.service_key_file, "AuthService")
+    asked = ticket_request(authnode.service_key_file)
+    grant = exchange.accept_ticket(asked, json.dumps(kept.ask(asked.body)).encode())
     return exchange.ask_access(grant, route.type, {"key_info": payload}, now=time.time(), entropy=entropy.system).body
 
 
@@ -228,7 +234,7 @@ def test_told_to_end_it_does_not_wait_for_who_says_nothing(tmp_path: Path) -> No
 def test_an_admin_request_under_way_is_answered_before_the_end(tmp_path: Path) -> None:
     with running_authnode(tmp_path) as authnode:
         kept = [Kept(authnode) for _ in range(10)]
-        bodies = [create_request(authnode, f"k{number}") for number in range(len(kept))]
+        bodies = [create_request(authnode, f"k{number}", connection) for number, connection in enumerate(kept)]
         for connection, body in zip(kept, bodies, strict=True):
             connection.send(CREATE, body)
         assert authnode.process is not None
