@@ -181,6 +181,7 @@ def test_rule_11_nothing_that_a_run_wrote_or_shows_holds_a_secret(tmp_path: Path
         assert "Max core file size        0" in Path(f"/proc/{workers[0]}/limits").read_text()
         os.kill(workers[0], signal.SIGSEGV)
         wait_for("a worker in the place of the one that crashed", lambda: len({*workers, *authnode.worker_pids()}) == 3)
+        wait_for("it to serve", lambda: authnode.metric("cubeauth_authnode_workers_ready") == 2)
         run.ticket(authnode.service_key_file)
         wait_for("the audit of it all", lambda: len(authnode.audit_lines) > 200)
         seen = running(authnode) | at_rest(authnode)
