@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from typing import Any
 
 import pytest
@@ -21,34 +20,18 @@ from cubeauth.errors import (
 )
 from cubeauth.ids import AUTH_SERVICE, Role
 from cubeauth.messages import ADMIN_ROUTES, ROUTE_OF_WORD
-from cubeauth.secret import SecretBytes
 from cubeauth_authnode import admin
 from cubeauth_authnode.admin import MAX_PAGE, Refused
 from cubeauth_authnode.keystore.base import KeystoreBusy, KeystoreUnusable
 from cubeauth_authnode.link import MAX_FRAME
 from cubeauth_authnode.proof import auth_service_record
 
-AUTHENTICATION_FAILED = '{"code":2,"msg":"authentication failed","data":null}'
 BUILT_IN = auth_service_record(SERVICE_KEY)
 
 
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def ask_ticket(principal: str, key: SecretBytes, service: str = "MasterService", *, now: float = NOW) -> bytes:
-    return exchange.ask_ticket(principal, key, service, now=now, entropy=entropy.system).body
-
-
-def spoil_proof(form: bytes, at: int) -> bytes:
-    """The same request with one bit of its verifier's ciphertext turned; -17 lies under the padding."""
-    members = messages.decode_form(form)
-    holder = members.get("api_req", members)
-    raw = bytearray(base64.b64decode(holder["verifier"]))
-    raw[at] ^= 0x40
-    holder["verifier"] = base64.b64encode(raw).decode()
-    return messages.encode_form(strictjson.dumps(members))
 
 
 # Admin requests.

@@ -21,7 +21,6 @@ from cubeauth_authnode.shared import Counter
 ADMIN = "/admin/createkey"
 TICKET = post(TICKET_PATH, b"Token=first")
 SECOND = post(TICKET_PATH, b"Token=second")
-JSON = {"Content-Type": "application/json"}
 
 
 def form_answer(form: bytes) -> bytes:

@@ -7,7 +7,6 @@ import os
 import signal
 import struct
 import tempfile
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -34,13 +33,6 @@ from cubeauth_authnode.replay import STRIPES, ReplayCache
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "replay.cache"
-
-
-@pytest.fixture
-def table(path: Path) -> Iterator[ReplayCache]:
-    it = open_table(path)
-    yield it
-    it.close()
 
 
 # Processes.
